@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See attach.h. */
+#include "attach.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "client.h"
+#include "resident.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+enum {
+	ALIVE_WAIT_MS = 3000,    /* for an adopted device to answer a read */
+	RESOLVE_AGAIN_MS = 1000, /* while a name cannot be resolved */
+	INHERITED_FDS_MAX = 64,
+};
+
+/* Large, and needed from beginning to end: not on the stack, not on a heap. */
+static struct client client;
+
+static struct {
+	int ready_fd;  /* --ready-fd; -1 */
+	int parent_fd; /* to the process that a person or init waits for; -1 in the foreground */
+	int kmsg_fd;   /* -1: there is none */
+} tell = { -1, -1, -1 };
+
+/* The line where the policy changes: from here on this process stays, whatever happens. */
+static void on_attached(struct client *c)
+{
+	const int fds[] = { tell.ready_fd, tell.parent_fd };
+
+	(void)c;
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		if (fds[i] < 0)
+			continue;
+		if (fd_write_all(fds[i], "\n", 1) < 0)
+			log_debug("nobody waits for the readiness byte any more");
+		close(fds[i]);
+	}
+	if (tell.parent_fd >= 0)
+		resident_detach_stdio(tell.kmsg_fd >= 0 ? tell.kmsg_fd : STDERR_FILENO);
+}
+
+/* Waits for the child: 0 when it has attached, else the child's exit status. */
+static int wait_for_child(pid_t child, int fd)
+{
+	char byte;
+	int status;
+
+	if (fd_read_all(fd, &byte, 1) == 0)
+		return 0;
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return 1;
+	if (!WIFEXITED(status))
+		log_error("it was killed by signal %d before it had attached", WTERMSIG(status));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+/* The parent stays until the device is attached; returns in the child only, or with -errno. */
+static int go_to_background(int *exit_status)
+{
+	int fds[2];
+	pid_t child;
+
+	*exit_status = -1;
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	child = fork();
+	if (child < 0)
+		return -errno;
+	if (child > 0) {
+		close(fds[1]);
+		*exit_status = wait_for_child(child, fds[0]);
+		return 0;
+	}
+	close(fds[0]);
+	tell.parent_fd = fds[1];
+	setsid();
+	return 0;
+}
+
+/*
+ * The index of an attached device with this label: one that an earlier instance left, or one that
+ * is attended; -ENOENT without.
+ */
+static int find_device(const char *backend)
+{
+	char other[KERNEL_BACKEND_MAX];
+	int found = -ENOENT;
+	struct dirent *d;
+	DIR *dir = opendir("/sys/block");
+
+	while (dir && (d = readdir(dir))) {
+		int index = kernel_parse_device(d->d_name);
+
+		if (index >= 0 && kernel_is_attached(index) &&
+		    kernel_read_backend(index, other) >= 0 && strcmp(other, backend) == 0) {
+			found = index;
+			break;
+		}
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/*
+ * Whether an attached device answers, by a read past every cache. A child does it, for the read
+ * of a dead device waits for ever and cannot be killed until the device is back.
+ */
+static bool is_alive(int index, uint8_t head[static IDENTITY_HEAD_SIZE])
+{
+	static uint8_t buffer[IDENTITY_HEAD_SIZE] __attribute__((aligned(4096)));
+	struct pollfd pfd = { .events = POLLIN };
+	int fds[2];
+	bool alive = false;
+	pid_t child;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return false;
+	signal(SIGCHLD, SIG_IGN); /* nobody waits for it */
+	child = fork();
+	if (child == 0) {
+		char path[32];
+		int fd;
+
+		/* It may outlive us by an outage: nobody may wait for the end of our pipes. */
+		for (fd = 0; fd < INHERITED_FDS_MAX; fd++)
+			if (fd != fds[1])
+				close(fd);
+		snprintf(path, sizeof(path), "/dev/nbd%d", index);
+		fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+		if (fd < 0 || fd_pread_all(fd, buffer, sizeof(buffer), 0) < 0)
+			_exit(1);
+		_exit(fd_write_all(fds[1], buffer, sizeof(buffer)) < 0);
+	}
+	close(fds[1]);
+	pfd.fd = fds[0];
+	if (child > 0 && poll(&pfd, 1, ALIVE_WAIT_MS) == 1)
+		alive = fd_read_all(fds[0], head, IDENTITY_HEAD_SIZE) == 0;
+	if (child > 0 && !alive)
+		kill(child, SIGKILL);
+	close(fds[0]);
+	return alive;
+}
+
+/* What the export was at first, from the earlier instance's page or, failing that, from /sys. */
+static void recall_identity(struct client *c, const struct status *before)
+{
+	char path[64], text[8];
+
+	c->has_first = true;
+	if (before->has_first && strcmp(before->uri, c->uri->text) == 0) {
+		c->first = before->first;
+		return;
+	}
+	log_warn("nbd%d: no record of the first session in /run/nbdclient (its flags cannot be "
+		 "compared)",
+		 c->index);
+	memset(&c->first, 0, sizeof(c->first));
+	c->first.info.size = kernel_read_size(c->index);
+	c->first.info.block_min = 4096;
+	snprintf(path, sizeof(path), "/sys/block/nbd%d/ro", c->index);
+	if (fd_read_file(path, text, sizeof(text)) > 0 && text[0] == '1')
+		c->first.info.flags = NBD_FLAG_READ_ONLY;
+}
+
+/*
+ * Finds out whether there is a device to adopt. 0 with c->is_adopted; 1 after saying why it
+ * cannot be; negative errno.
+ */
+static int look_for_device(struct client *c, bool *alive)
+{
+	uint8_t head[IDENTITY_HEAD_SIZE];
+	char other[KERNEL_BACKEND_MAX];
+	struct status before;
+	int r;
+
+	if (c->index == KERNEL_INDEX_ANY) {
+		r = find_device(c->backend);
+		if (r < 0)
+			return 0;
+		c->index = r;
+	} else if (!kernel_is_attached(c->index)) {
+		return 0;
+	} else if (kernel_read_backend(c->index, other) < 0 || strcmp(other, c->backend) != 0) {
+		log_error("/dev/nbd%d is attached already, to \"%s\" (choose another --device, or "
+			  "detach it first)",
+			  c->index, kernel_read_backend(c->index, other) < 0 ? "?" : other);
+		return 1;
+	}
+
+	/* The reading child first: it must not inherit the lock. */
+	*alive = is_alive(c->index, head);
+	r = status_open(c->index, &c->page, &before);
+	if (r == STATUS_E_ATTENDED) {
+		log_error("/dev/nbd%d is attached to \"%s\" already and looked after by another "
+			  "nbdclient (nbdclient status tells more)",
+			  c->index, c->backend);
+		return 1;
+	}
+	if (r < 0)
+		return r;
+	recall_identity(c, &before);
+	if (*alive) /* a file system may have been made since */
+		identity_read_head(&c->first, head);
+	c->is_adopted = true;
+	return 0;
+}
+
+/* Resolves until it works, or the time for connecting is over. 0, or 1 after saying why. */
+static int resolve(struct client *c, const struct uri *u)
+{
+	const struct timespec pause = { .tv_sec = RESOLVE_AGAIN_MS / 1000 };
+	const char *why = "", *said = NULL;
+
+	for (;;) {
+		int r = dial_resolve(&c->addresses, u, &why);
+
+		if (r == 0)
+			return 0;
+		if (r != -ENOENT || clock_now_ns() >= c->connect_deadline_ns) {
+			log_error("cannot find server \"%s\": %s (check the name, or give an "
+				  "address)",
+				  u->host, why);
+			return 1;
+		}
+		if (!said || strcmp(said, why) != 0)
+			log_warn("cannot find server \"%s\": %s (trying again)", u->host, why);
+		said = why;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static int attach(const struct options *o, char *argv0)
+{
+	struct client *c = &client;
+	bool alive = false;
+	int r;
+
+	c->uri = &o->uri;
+	c->index = o->index;
+	c->on_attached = on_attached;
+	c->connect_deadline_ns = CLOCK_NEVER;
+	if (o->connect_timeout_s > 0)
+		c->connect_deadline_ns = clock_now_ns() + o->connect_timeout_s * CLOCK_NS_PER_S;
+	snprintf(c->backend, sizeof(c->backend), "%s", o->uri.text);
+
+	r = kernel_open(&c->kernel);
+	if (r == KERNEL_E_NO_DRIVER) {
+		log_error("the kernel's nbd driver is not there (load it: modprobe nbd)");
+		return 1;
+	}
+	if (r < 0) {
+		log_error("cannot talk to the kernel's nbd driver: %s", strerror(-r));
+		return 1;
+	}
+	r = resolve(c, &o->uri);
+	for (unsigned i = 0; i < o->fallbacks && r == 0; i++) {
+		if (strcmp(o->fallback[i].export_name, o->uri.export_name) != 0) {
+			log_error("fallback \"%s\" names another export (it must be the same)",
+				  o->fallback[i].text);
+			return 1;
+		}
+		r = resolve(c, &o->fallback[i]);
+	}
+	if (r == 0)
+		r = look_for_device(c, &alive);
+	if (r > 0)
+		return 1;
+	if (r == 0)
+		r = resident_prepare(argv0);
+	if (r == 0)
+		r = client_init(c);
+	if (r < 0) {
+		log_error("cannot become resident: %s (is this root? nbdclient locks itself in "
+			  "memory)",
+			  strerror(-r));
+		return 1;
+	}
+	return client_run(c, alive);
+}
+
+int attach_run(const struct options *o, char *argv0)
+{
+	int exit_status, r;
+
+	if (!o->foreground) {
+		r = go_to_background(&exit_status);
+		if (r < 0) {
+			log_error("cannot go to the background: %s", strerror(-r));
+			return 1;
+		}
+		if (exit_status >= 0)
+			return exit_status;
+	}
+	tell.ready_fd = o->ready_fd;
+	tell.kmsg_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+	return attach(o, argv0);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* nbdclient status, see query.h: what is attached, told from /sys and the residents' pages. */
+#include "query.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "kernel.h"
+#include "status.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct device {
+	int index;
+	char backend[KERNEL_BACKEND_MAX];
+	uint64_t size;
+	bool has_page, is_attended;
+	struct status st;
+};
+
+static void load(struct device *d, int index)
+{
+	memset(d, 0, sizeof(*d));
+	d->index = index;
+	d->size = kernel_read_size(index);
+	if (kernel_read_backend(index, d->backend) < 0)
+		d->backend[0] = '\0';
+	d->has_page = status_read(index, &d->st, &d->is_attended) == 0;
+}
+
+/* "unattended": I/O goes on, but nobody would notice a lost server. */
+static const char *state_of(const struct device *d)
+{
+	if (!d->has_page || !d->is_attended)
+		return "unattended";
+	return session_state_name(d->st.state);
+}
+
+static uint64_t seconds(uint64_t since_ns)
+{
+	uint64_t now = clock_now_ns();
+
+	return since_ns > now ? 0 : (now - since_ns) / CLOCK_NS_PER_S;
+}
+
+static void print_text(const struct device *d)
+{
+	const struct status *st = &d->st;
+	bool is_up = st->state == SESSION_ATTACHED;
+
+	printf("/dev/nbd%d  %s  %s  %" PRIu64 " bytes\n", d->index, state_of(d),
+	       d->backend[0] ? d->backend : "(attached by another program)", d->size);
+	if (!d->has_page || !d->is_attended) {
+		printf("    nobody looks after it: if its server goes away, I/O waits until\n"
+		       "    \"nbdclient attach %s --device /dev/nbd%d\" is run\n",
+		       d->backend[0] ? d->backend : "URI", d->index);
+		return;
+	}
+	printf("    server %s, %s for %" PRIu64 " s, nbdclient is process %d\n", st->server,
+	       is_up ? "attached" : "without it", seconds(is_up ? st->since_ns : st->lost_ns),
+	       (int)st->pid);
+	if (!is_up)
+		printf("    waits: %s; try %u\n", st->last_error, st->tries);
+	if (st->losses > 0)
+		printf("    lost the server %u time%s, longest for %" PRIu64 ".%" PRIu64 " s\n",
+		       st->losses, st->losses == 1 ? "" : "s", st->longest_ns / CLOCK_NS_PER_S,
+		       st->longest_ns / (CLOCK_NS_PER_S / 10) % 10);
+}
+
+static void print_json(const struct device *d)
+{
+	const struct status *st = &d->st;
+	char uuid[PARSE_UUID_TEXT];
+
+	printf("{\"device\": \"/dev/nbd%d\", \"state\": \"%s\", \"size\": %" PRIu64
+	       ", \"backend\": ",
+	       d->index, state_of(d), d->size);
+	json_put_string(stdout, d->backend);
+	printf(", \"attended\": %s", d->has_page && d->is_attended ? "true" : "false");
+	if (d->has_page && d->is_attended) {
+		printf(", \"pid\": %d, \"seconds_in_state\": %" PRIu64 ", \"server\": ",
+		       (int)st->pid, seconds(st->since_ns));
+		json_put_string(stdout, st->server);
+		printf(", \"outages\": %u, \"longest_outage_ms\": %" PRIu64 ", \"tries\": %u",
+		       st->losses, st->longest_ns / CLOCK_NS_PER_MS, st->tries);
+		if (st->state != SESSION_ATTACHED)
+			printf(", \"outage_ms\": %" PRIu64,
+			       (clock_now_ns() - st->lost_ns) / CLOCK_NS_PER_MS);
+		printf(", \"last_error\": ");
+		json_put_string(stdout, st->last_error);
+		if (st->has_first && st->first.has_uuid) {
+			parse_format_uuid(st->first.uuid, uuid);
+			printf(", \"filesystem_uuid\": \"%s\"", uuid);
+		}
+	}
+	printf("}");
+}
+
+/* Each attached device in turn, or the one that was asked for. */
+int query_status(const struct options *o)
+{
+	static int indexes[1024];
+	static struct device d;
+	size_t count = 0;
+	struct dirent *e;
+	DIR *dir;
+
+	if (o->index >= 0) {
+		if (!kernel_is_attached(o->index)) {
+			log_error("/dev/nbd%d is not attached", o->index);
+			return 1;
+		}
+		indexes[count++] = o->index;
+	} else {
+		dir = opendir("/sys/block");
+		while (dir && (e = readdir(dir))) {
+			int index = kernel_parse_device(e->d_name);
+
+			if (index >= 0 && kernel_is_attached(index) && count < ARRAY_SIZE(indexes))
+				indexes[count++] = index;
+		}
+		if (dir)
+			closedir(dir);
+	}
+
+	if (o->json)
+		printf("[");
+	for (size_t i = 0; i < count; i++) {
+		load(&d, indexes[i]);
+		if (o->json) {
+			printf("%s", i > 0 ? ",\n " : "");
+			print_json(&d);
+		} else {
+			print_text(&d);
+		}
+	}
+	if (o->json)
+		printf("]\n");
+	else if (count == 0)
+		printf("nothing is attached\n");
+	return 0;
+}

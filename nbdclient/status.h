@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a resident nbdclient says of its device: one page in /run/nbdclient/nbdN, mapped, so that
+ * keeping it up to date needs no system call and no file access while the root is away. The page
+ * also remembers what the export was at first, for an instance that takes over after a kill; and
+ * its lock says whether anybody looks after the device at all.
+ */
+#ifndef NBDCLIENT_STATUS_H
+#define NBDCLIENT_STATUS_H
+
+#include "identity.h"
+#include "session.h"
+#include "uri.h"
+
+#include <sys/types.h>
+
+enum {
+	STATUS_E_ATTENDED = 1, /* another nbdclient holds the lock */
+
+	STATUS_ERROR_MAX = 400,
+	STATUS_SERVER_MAX = 128,
+};
+
+struct status {
+	pid_t pid;
+	enum session_state state;
+	uint64_t since_ns;     /* CLOCK_BOOTTIME: when the state was entered */
+	uint64_t lost_ns;      /* when the present outage began; with any state but attached */
+	uint64_t longest_ns;   /* the longest outage so far */
+	uint64_t last_back_ns; /* when the last outage ended; 0: none */
+	uint32_t losses, tries;
+	bool has_first;
+	struct identity first; /* as in the first session */
+	char uri[URI_TEXT_MAX + 1];
+	char server[STATUS_SERVER_MAX]; /* the last address used */
+	char last_error[STATUS_ERROR_MAX];
+};
+
+struct status_page;
+
+/*
+ * Opens (and makes, if need be) the page of device index and takes its lock for as long as this
+ * process lives. *before is what an earlier instance left there; it is zeroed when there was none.
+ * 0, STATUS_E_ATTENDED or negative errno.
+ */
+int status_open(int index, struct status_page **page, struct status *before) _must_check_;
+
+/* Publishes; readers see the old or the new one, never half of each. */
+void status_publish(struct status_page *page, const struct status *now);
+
+/* Removes the page: the device is no longer attached. Before detaching only. */
+void status_remove(int index);
+
+/*
+ * Reads a page. 0 with *is_attended saying whether its writer lives; -ENOENT without a page; other
+ * negative errno.
+ */
+int status_read(int index, struct status *out, bool *is_attended) _must_check_;
+
+#endif
