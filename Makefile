@@ -54,23 +54,43 @@ NBDCLIENT_LIB := nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdcli
 	nbdclient/status.c nbdclient/uri.c
 NBDCLIENT_SRC := nbdclient/main.c $(NBDCLIENT_LIB)
 
-INIT_LIB := init/attach.c init/cmdline.c init/lastwords.c init/modules.c init/mounts.c \
-	init/net.c init/newroot.c
+INIT_LIB := init/attach.c init/blockfs.c init/cmdline.c init/cmdline-net.c init/exitrd.c \
+	init/lastwords.c init/modules.c init/mounts.c init/net.c init/net-card.c init/newroot.c \
+	init/proc.c init/substitute.c
 INIT_SRC := init/main.c $(INIT_LIB)
 
-NBDSERVE_LIB := server-tools/nbdserve/config.c server-tools/nbdserve/conn.c \
+NBDSERVE_LIB := server-tools/nbdserve/address.c server-tools/nbdserve/commit.c \
+	server-tools/nbdserve/config.c server-tools/nbdserve/conn.c \
 	server-tools/nbdserve/exports.c server-tools/nbdserve/file.c \
-	server-tools/nbdserve/listen.c
+	server-tools/nbdserve/lease.c server-tools/nbdserve/listen.c \
+	server-tools/nbdserve/serve.c
 NBDSERVE_SRC := server-tools/nbdserve/main.c $(NBDSERVE_LIB)
 
-NBDROOT_LIB := server-tools/nbdroot/cpio.c server-tools/nbdroot/ext3.c \
-	server-tools/nbdroot/image.c server-tools/nbdroot/initramfs.c
+NBDROOT_LIB := server-tools/nbdroot/blockmap.c server-tools/nbdroot/compress.c \
+	server-tools/nbdroot/cpio.c server-tools/nbdroot/epoch.c server-tools/nbdroot/ext3.c \
+	server-tools/nbdroot/fill.c server-tools/nbdroot/image-create.c \
+	server-tools/nbdroot/image.c server-tools/nbdroot/initramfs.c \
+	server-tools/nbdroot/interrupt.c server-tools/nbdroot/kernel-tree.c \
+	server-tools/nbdroot/modules.c server-tools/nbdroot/outfile.c \
+	server-tools/nbdroot/pack.c server-tools/nbdroot/run.c server-tools/nbdroot/tree.c
 NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)
 
-# Each test of a unit is a program; the objects it is linked with stand behind it.
-UNIT_TESTS := test-backoff test-parse test-wire test-handshake-client test-handshake-server \
-	test-handshake-pair test-request test-session test-uri test-options test-cmdline \
-	test-cpio test-config
+# Tests of units: each a program, linked with proto/, base/ and what stands behind it.
+UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-cpio \
+	test-handshake-client test-handshake-pair test-handshake-server test-identity test-log \
+	test-modules test-options test-parse test-request test-session test-uri test-wire
+UNIT_test-cmdline := $(filter init/cmdline% init/substitute.c,$(INIT_LIB))
+UNIT_test-config := server-tools/nbdserve/config.c server-tools/nbdserve/address.c
+UNIT_test-cpio := server-tools/nbdroot/cpio.c
+UNIT_test-blockmap := server-tools/nbdroot/blockmap.c
+UNIT_test-modules := server-tools/nbdroot/modules.c
+UNIT_test-identity := nbdclient/identity.c
+UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
+UNIT_test-session := nbdclient/session.c
+UNIT_test-uri := nbdclient/uri.c
+FUZZERS := fuzz-handshake-client fuzz-handshake-server fuzz-request
+
+MAN_PAGES := nbdclient.8 nbdroot.8 nbdserve.8 nbdroot.7
 
 PROGRAMS := $(BUILD)/nbdclient $(BUILD)/init $(BUILD)/nbdserve $(BUILD)/nbdroot
 
@@ -140,7 +160,120 @@ $(BUILD)/nbdroot: $(call glibc_obj,$(NBDROOT_SRC) $(BASE_SRC))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(NBDROOT_LIBS)
 
+# ---- manual pages -------------------------------------------------------------------------
+
+.PHONY: man
+man: $(MAN_PAGES:%=$(BUILD)/man/%) ## build the manual pages
+$(BUILD)/man/%: docs/%.scd
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-0} scdoc <$< >$@
+
+# ---- everything a user types --------------------------------------------------------------
+
+.PHONY: help deps demo check check-unit check-system check-boot check-long lint asan repro \
+	install clean
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## install the Debian packages that are missing, or say which they are
+	$(Q)images/install-packages.sh
+
+# What init and nbdclient need beside them; nbdroot initramfs finds it there.
+$(BUILD)/udhcpc.script: images/udhcpc.script
+	$(Q)install -m 755 $< $@
+BOOT_FILES := $(BUILD)/busybox $(BUILD)/udhcpc.script
+
+# Debian's own kernel, unmodified, and a Debian root with rpm in it.
+$(BUILD)/kernel/.done: images/fetch-kernel.sh
+	$(call say,FETCH,$(@D))
+	$(Q)images/fetch-kernel.sh $(BUILD)
+	$(Q)touch $@
+$(BUILD)/demo-root.img: images/demo-root.sh
+	$(call say,ROOT,$@)
+	$(Q)images/demo-root.sh $(BUILD)
+	$(Q)touch $@
+$(BUILD)/demo-package/.done: images/demo-package.sh
+	$(call say,RPM,$(@D))
+	$(Q)images/demo-package.sh $(BUILD)
+	$(Q)touch $@
+
 # What runs inside test guests.
 $(BUILD)/guest: $(BUILD)/musl/tests/system/guest.o
 	$(call say,LINK,$@)
 	$(Q)$(MUSL_CC) -static $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+# Deps first, then all else in a second make: a fresh machine has not even a compiler.
+demo: deps ## boot a diskless machine and kill its server three times
+	$(Q)$(MAKE) --no-print-directory demo-run
+check: deps ## run every test that fits in a coffee break
+	$(Q)$(MAKE) --no-print-directory check-unit check-system check-boot
+
+.PHONY: demo-run
+DEMO_FILES := $(PROGRAMS) $(BOOT_FILES) $(BUILD)/kernel/.done $(BUILD)/demo-root.img \
+	$(BUILD)/demo-package/.done
+demo-run: $(DEMO_FILES)
+	$(Q)NBDROOT_BUILD=$(BUILD) $(PYTHON) tests/boot/demo.py
+
+UNIT_PROGRAMS := $(UNIT_TESTS:%=$(BUILD)/unit/%)
+REPLAYS := $(FUZZERS:%=$(BUILD)/unit/replay-%)
+.SECONDEXPANSION:
+$(BUILD)/unit/test-%: $(BUILD)/glibc/tests/unit/test-%.o \
+		$$(call glibc_obj,$$(UNIT_test-$$*) $$(PROTO_SRC) $$(BASE_SRC))
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+$(BUILD)/unit/replay-%: $(call glibc_obj,tests/fuzz/replay.c $(PROTO_SRC) $(BASE_SRC)) \
+		$(BUILD)/glibc/tests/fuzz/%.o
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fuzzer ever found
+	$(Q)prove --exec '' $(UNIT_PROGRAMS)
+	$(Q)for f in $(FUZZERS); do \
+		prove --exec "$(BUILD)/unit/replay-$$f" tests/fuzz/corpus/$${f#fuzz-} || exit 1; \
+	done
+
+PYTEST = NBDROOT_BUILD=$(BUILD) NBDROOT_NO_SKIP=1 $(PYTHON) -m pytest -p no:cacheprovider -q
+check-system: $(PROGRAMS) man $(BOOT_FILES) $(BUILD)/guest $(BUILD)/kernel/.done ## real processes and kernels
+	$(Q)$(PYTEST) -n 3 tests/system tests/interop
+check-boot: $(DEMO_FILES) ## an emulated diskless machine boots while its server is killed
+	$(Q)$(PYTEST) tests/boot
+check-long: ## a hundred kills under an fsync loop, with strict limits
+	$(Q)$(MAKE) --no-print-directory $(PROGRAMS) $(BOOT_FILES) $(BUILD)/guest
+	$(Q)NBDROOT_ROUNDS=100 NBDROOT_STRICT=1 $(PYTEST) -s tests/system/test_failover.py \
+		-k survive_every_kill
+
+fuzz-%: ## fuzz one parser until stopped: fuzz-handshake-client, ...
+	$(Q)mkdir -p $(BUILD)/fuzz/$*
+	$(Q)clang $(BASE_CFLAGS) -g -O1 -fsanitize=fuzzer,address,undefined -MF /dev/null \
+		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(PROTO_SRC) $(BASE_SRC)
+	$(Q)$(BUILD)/fuzz/fuzz-$* $(FUZZ_FLAGS) $(BUILD)/fuzz/$* tests/fuzz/corpus/$*
+
+asan: ## unit and server tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan DEV=1 \
+		CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+		LDFLAGS="-fsanitize=address,undefined" check-unit $(BUILD)/asan/nbdserve \
+		$(BUILD)/asan/nbdroot
+	$(Q)NBDROOT_BUILD=$(BUILD)/asan $(PYTHON) -m pytest -q tests/system/test_nbdserve.py
+
+lint: ## everything that a machine can find fault with
+	$(Q)tests/lint/run.sh
+
+repro: ## build twice and compare
+	$(Q)tests/lint/repro.sh
+
+install: all $(BOOT_FILES) ## install to DESTDIR and PREFIX
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7 \
+		$(DESTDIR)$(MANDIR)/man8
+	install -m 755 $(BUILD)/nbdserve $(BUILD)/nbdroot $(BUILD)/nbdclient $(DESTDIR)$(SBINDIR)
+	install -m 755 $(BUILD)/init $(BUILD)/nbdclient $(BUILD)/busybox $(BUILD)/udhcpc.script \
+		$(DESTDIR)$(LIBDIR)
+	install -m 644 $(BUILD)/man/*.8 $(DESTDIR)$(MANDIR)/man8
+	install -m 644 $(BUILD)/man/*.7 $(DESTDIR)$(MANDIR)/man7
+
+clean: ## remove everything that was built, downloads included
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' -not -path '*/src/*' 2>/dev/null)

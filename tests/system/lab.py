@@ -82,13 +82,17 @@ class Network:
 
 
 class Server:
-    """nbdserve (or any server) in the namespace; started again and again on the same images."""
+    """
+    nbdserve, or with argv another server, in a namespace or (network None) in ours; started again
+    and again on the same images.
+    """
 
-    def __init__(self, network, exports, argv=None, port=10809):
-        self.network = network
+    def __init__(self, network, exports, argv=None, port=10809, address=SERVER_IP):
+        self.inside = network.inside if network else lambda *argv: list(map(str, argv))
         self.exports = exports
         self.argv = argv
         self.port = port
+        self.address = address
         self.process = None
         self.log = tempfile.TemporaryFile()
         self.up_at = None
@@ -99,10 +103,10 @@ class Server:
         argv = self.argv
         if argv is None:
             argv = [NBDSERVE, "--foreground", "--ready-fd", ready_w,
-                    "--listen", f"{SERVER_IP}:{self.port}"]
+                    "--listen", f"{self.address}:{self.port}"]
             for name, path in self.exports.items():
                 argv += ["--export", f"{name}={path}"]
-        self.process = subprocess.Popen(self.network.inside(*argv), pass_fds=[ready_w],
+        self.process = subprocess.Popen(self.inside(*argv), pass_fds=[ready_w],
                                         stdout=self.log, stderr=self.log)
         os.close(ready_w)
         if self.argv is None:
@@ -116,7 +120,7 @@ class Server:
     def wait_port(self):
         def is_open():
             return subprocess.run(
-                self.network.inside("bash", "-c", f"exec 3<>/dev/tcp/{SERVER_IP}/{self.port}"),
+                self.inside("bash", "-c", f"exec 3<>/dev/tcp/{self.address}/{self.port}"),
                 capture_output=True, check=False).returncode == 0
         wait_until(is_open, 10, "the server's port")
 

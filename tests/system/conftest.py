@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+What the tests share. A test that cannot run here skips with the reason; with the packages of
+images/packages installed, none does. NBDROOT_NO_SKIP=1 turns every skip into a failure, which is
+how `make check` runs.
+"""
+import os
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import lab  # noqa: E402
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("NBDROOT_NO_SKIP") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and nothing may be skipped here: {report.longrepr}"
+
+
+def need(program):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed (make deps)")
+
+
+@pytest.fixture
+def network():
+    need("linux.uml")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("/dev/net/tun cannot be opened, so a guest can have no network")
+    net = lab.Network()
+    yield net
+    net.close()
+
+
+@pytest.fixture
+def guest(network):
+    machine = lab.Guest(network)
+    yield machine
+    machine.close()
+
+
+@pytest.fixture
+def image(tmp_path):
+    return lab.make_image(tmp_path / "root.img", "64M", "--label", "failover")
+
+
+@pytest.fixture
+def server(network, image):
+    srv = lab.Server(network, {"root": image})
+    srv.start()
+    yield srv
+    srv.close()

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+The NBD wire as raw bytes, for tests that must be able to say what no honest client says, and
+nbdserve as a process. Standard library only.
+"""
+import os
+import pathlib
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+BUILD = pathlib.Path(os.environ.get("NBDROOT_BUILD", "build"))
+if not BUILD.is_absolute():
+    BUILD = pathlib.Path(__file__).resolve().parents[2] / BUILD
+
+MAGIC = 0x4E42444D41474943
+IHAVEOPT = 0x49484156454F5054
+OPTION_REPLY = 0x3E889045565A9
+REQUEST, SIMPLE_REPLY = 0x25609513, 0x67446698
+
+C_FIXED, C_NO_ZEROES = 1, 2
+OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_PEEK, OPT_STARTTLS, OPT_INFO, OPT_GO = range(1, 8)
+OPT_STRUCTURED_REPLY, OPT_LIST_META, OPT_SET_META, OPT_EXTENDED = range(8, 12)
+REP_ACK, REP_SERVER, REP_INFO = 1, 2, 3
+ERR = 1 << 31
+ERR_UNSUP, ERR_POLICY, ERR_INVALID, ERR_UNKNOWN, ERR_TOO_BIG = (ERR | n for n in (1, 2, 3, 6, 9))
+INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE = range(4)
+
+READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS, RESIZE = range(9)
+FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = (1 << n for n in range(5))
+EPERM, EIO, EINVAL, ENOSPC, EOVERFLOW, ESHUTDOWN = 1, 5, 22, 28, 75, 108
+
+FLAG_HAS_FLAGS, FLAG_READ_ONLY, FLAG_FLUSH, FLAG_FUA, FLAG_ROTATIONAL, FLAG_TRIM, FLAG_ZEROES = (
+    1 << n for n in range(7))
+
+
+def until(condition, timeout=10, what="the condition"):
+    """Polls condition() and returns its first true value."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what} did not come true in {timeout} s"
+        time.sleep(0.005)
+
+
+def go_data(name, infos=()):
+    if isinstance(name, str):
+        name = name.encode()
+    return struct.pack(f">I{len(name)}sH{len(infos)}H", len(name), name, len(infos), *infos)
+
+
+class Refused(Exception):
+    def __init__(self, error, text):
+        super().__init__(f"{error & ~ERR}: {text}")
+        self.error, self.text = error, text
+
+
+class Client:
+    """One connection. address is (host, port) or a unix socket's path."""
+
+    def __init__(self, address, source=None, flags=C_FIXED | C_NO_ZEROES, timeout=20):
+        if isinstance(address, tuple):
+            self.sock = socket.create_connection(
+                address, timeout, (source, 0) if source else None)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(timeout)
+            self.sock.connect(str(address))
+        self.cookie = 0
+        self.size = self.flags = None
+        if flags is not None:
+            self.greet(flags)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.sock.close()
+
+    def reset(self):
+        """Closes with RST instead of FIN."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def recv(self, size):
+        data = bytearray()
+        while len(data) < size:
+            part = self.sock.recv(size - len(data))
+            if not part:
+                raise EOFError(f"closed after {len(data)} of {size} bytes")
+            data += part
+        return bytes(data)
+
+    def is_closed(self, timeout=5):
+        """Whether the server closes; what it sends before that is thrown away."""
+        self.sock.settimeout(timeout)
+        try:
+            while self.sock.recv(65536):
+                pass
+            return True
+        except ConnectionResetError:
+            return True
+        except socket.timeout:
+            return False
+
+    def is_silent(self, seconds):
+        return not select.select([self.sock], [], [], seconds)[0]
+
+    # the handshake
+
+    def greet(self, flags):
+        magic, opt, self.server_flags = struct.unpack(">QQH", self.recv(18))
+        assert (magic, opt) == (MAGIC, IHAVEOPT)
+        self.send(struct.pack(">I", flags))
+
+    def send_option(self, option, data=b"", length=None):
+        self.send(struct.pack(">QII", IHAVEOPT, option, len(data) if length is None else length)
+                  + data)
+
+    def option_reply(self, option):
+        magic, which, kind, size = struct.unpack(">QIII", self.recv(20))
+        assert (magic, which) == (OPTION_REPLY, option)
+        assert size < 1 << 16
+        return kind, self.recv(size)
+
+    def option(self, option, data=b"", length=None):
+        """Sends an option and returns its last reply's type; self.replies has them all."""
+        self.send_option(option, data, length)
+        self.replies = []
+        while True:
+            reply = self.option_reply(option)
+            self.replies.append(reply)
+            if reply[0] == REP_ACK or reply[0] & ERR:
+                return reply[0]
+
+    def infos(self):
+        return {struct.unpack(">H", data[:2])[0]: data[2:]
+                for kind, data in self.replies if kind == REP_INFO}
+
+    def go(self, name="", option=OPT_GO, infos=()):
+        kind = self.option(option, go_data(name, infos))
+        if kind != REP_ACK:
+            raise Refused(kind, self.replies[-1][1].decode())
+        self.size, self.flags = struct.unpack(">QH", self.infos()[INFO_EXPORT])
+        return self
+
+    # transmission
+
+    def request(self, kind, offset=0, length=0, data=b"", flags=0, cookie=None):
+        """Sends a request and returns its cookie; a write's length is its data's by default."""
+        if cookie is None:
+            self.cookie += 1
+            cookie = self.cookie
+        if kind == WRITE and data:
+            length = length or len(data)
+        self.send(struct.pack(">IHHQQI", REQUEST, flags, kind, cookie, offset, length) + data)
+        return cookie
+
+    def reply(self, read_length=0):
+        magic, error, cookie = struct.unpack(">IIQ", self.recv(16))
+        assert magic == SIMPLE_REPLY
+        return error, cookie, self.recv(read_length) if read_length and error == 0 else b""
+
+    def call(self, kind, offset=0, length=0, data=b"", flags=0):
+        """A request and its reply: the error, which is 0 for none."""
+        cookie = self.request(kind, offset, length, data, flags)
+        error, got, self.data = self.reply(length if kind == READ else 0)
+        assert got == cookie
+        return error
+
+    def read(self, offset, length):
+        assert self.call(READ, offset, length) == 0
+        return self.data
+
+    def write(self, offset, data, flags=0):
+        assert self.call(WRITE, offset, data=data, flags=flags) == 0
+
+    def flush(self):
+        assert self.call(FLUSH) == 0
+
+
+class Server:
+    """nbdserve in the foreground on a port of its own choice; ready when made."""
+
+    def __init__(self, tmp, *args, port=0, env=None, listen=True, timeout=20):
+        self.log = pathlib.Path(tmp) / f"nbdserve-{time.monotonic_ns()}.log"
+        ready, write_end = os.pipe()
+        command = [BUILD / "nbdserve", "--foreground", "--ready-fd", str(write_end)]
+        if listen:
+            command += ["--listen", f"127.0.0.1:{port}"]
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([*map(str, command), *map(str, args)], stderr=log,
+                                            stdin=subprocess.DEVNULL, pass_fds=[write_end],
+                                            env={**os.environ, **(env or {})})
+        os.close(write_end)
+        is_ready = select.select([ready], [], [], timeout)[0] and os.read(ready, 1) == b"\n"
+        os.close(ready)
+        if not is_ready:
+            self.process.kill()
+            self.process.wait()
+        assert is_ready, f"nbdserve did not start: {self.text()}"
+        found = re.search(r"listening on 127\.0\.0\.1:(\d+)", self.text())
+        self.address = ("127.0.0.1", int(found.group(1))) if found else None
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def wait_for_log(self, words, timeout=10):
+        until(lambda: words in self.text(), timeout, f"\"{words}\" in the log")
+
+    def client(self, name=None, **kwargs):
+        client = Client(self.address, **kwargs)
+        return client if name is None else client.go(name)
+
+    def is_alive(self):
+        return self.process.poll() is None
+
+    def rss_kib(self):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout=15):
+        """Asks it to stop and returns its exit status."""
+        if self.is_alive():
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        finally:
+            self.process.kill()
+            self.process.wait()
