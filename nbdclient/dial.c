@@ -27,6 +27,7 @@ static int add(struct dial_list *list, const void *addr, socklen_t size, const c
 int dial_resolve(struct dial_list *list, const struct uri *u, const char **why)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC };
+	const unsigned before = list->count;
 	struct addrinfo *found;
 	int r;
 
@@ -56,6 +57,10 @@ int dial_resolve(struct dial_list *list, const struct uri *u, const char **why)
 	freeaddrinfo(found);
 	if (r < 0)
 		*why = "more than 16 server addresses";
+	if (r == 0 && list->count == before) {
+		*why = "it has no address of a kind that we know";
+		r = -ENOENT;
+	}
 	return r;
 }
 

@@ -36,7 +36,7 @@ static int wait_for(int fd, short events, uint64_t deadline)
 static int connect_to(const struct uri *u, uint64_t deadline)
 {
 	static struct dial_list list;
-	const struct dial_address *a;
+	const struct dial_address *a = NULL;
 	const char *why;
 	int r = dial_resolve(&list, u, &why);
 
@@ -53,7 +53,7 @@ static int connect_to(const struct uri *u, uint64_t deadline)
 		if (r == 0)
 			return steal_fd(&fd);
 	}
-	log_error("cannot reach server %s: %s", a->text, strerror(-r));
+	log_error("cannot reach server %s: %s", a ? a->text : u->host, strerror(-r));
 	return -1;
 }
 

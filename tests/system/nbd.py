@@ -49,6 +49,12 @@ def until(condition, timeout=10, what="the condition"):
         time.sleep(0.005)
 
 
+def is_readable(fd, seconds):
+    poll = select.poll()  # select() knows no descriptor over 1023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def go_data(name, infos=()):
     if isinstance(name, str):
         name = name.encode()
@@ -117,7 +123,7 @@ class Client:
             return False
 
     def is_silent(self, seconds):
-        return not select.select([self.sock], [], [], seconds)[0]
+        return not is_readable(self.sock, seconds)
 
     # the handshake
 
@@ -206,7 +212,7 @@ class Server:
                                             stdin=subprocess.DEVNULL, pass_fds=[write_end],
                                             env={**os.environ, **(env or {})})
         os.close(write_end)
-        is_ready = select.select([ready], [], [], timeout)[0] and os.read(ready, 1) == b"\n"
+        is_ready = is_readable(ready, timeout) and os.read(ready, 1) == b"\n"
         os.close(ready)
         if not is_ready:
             self.process.kill()
