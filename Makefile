@@ -232,7 +232,7 @@ $(BUILD)/unit/replay-%: $(call glibc_obj,tests/fuzz/replay.c $(PROTO_SRC) $(BASE
 check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fuzzer ever found
 	$(Q)prove --exec '' $(UNIT_PROGRAMS)
 	$(Q)for f in $(FUZZERS); do \
-		prove --exec "$(BUILD)/unit/replay-$$f" tests/fuzz/corpus/$${f#fuzz-} || exit 1; \
+		prove --exec "$(BUILD)/unit/replay-$$f" tests/fuzz/corpus/$${f#fuzz-}/* || exit 1; \
 	done
 
 PYTEST = NBDROOT_BUILD=$(BUILD) NBDROOT_NO_SKIP=1 $(PYTHON) -m pytest -p no:cacheprovider -q

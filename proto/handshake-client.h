@@ -80,7 +80,10 @@ bool nbd_hsc_init(struct nbd_hsc *h, enum nbd_hsc_goal goal, const char *name);
 /* How many bytes to read next; 0 when the negotiation has ended. */
 size_t nbd_hsc_want(const struct nbd_hsc *h);
 
-/* Takes size bytes, at most nbd_hsc_want(). */
+/*
+ * Takes size bytes, at most nbd_hsc_want(). All output must have been sent before, for a reply to
+ * what was not sent would be answered into the same buffer.
+ */
 enum nbd_hsc_result nbd_hsc_feed(struct nbd_hsc *h, const void *data, size_t size);
 
 /* What is to be sent now: *size bytes, 0 for nothing. To be asked after init and each feed. */
