@@ -80,7 +80,16 @@ static int converse(struct negotiate *n, int fd, const struct uri *u, uint64_t d
 	}
 }
 
-static void print_info(const struct options *o, const struct negotiate *n)
+/* A peer's words may hold anything: they must not draw on a terminal. Returns text. */
+static const char *printable(char *text)
+{
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	return text;
+}
+
+static void print_info(const struct options *o, struct negotiate *n)
 {
 	const struct nbd_export_info *info = &n->hsc.info;
 	char flags[200];
@@ -89,7 +98,7 @@ static void print_info(const struct options *o, const struct negotiate *n)
 	if (!o->json) {
 		printf("export       %s\n", o->uri.export_name);
 		if (n->hsc.text2[0])
-			printf("description  %s\n", n->hsc.text2);
+			printf("description  %s\n", printable(n->hsc.text2));
 		printf("size         %" PRIu64 " bytes (%" PRIu64 " MiB)\n", info->size,
 		       info->size >> 20);
 		printf("flags        %s\n", flags);
@@ -154,11 +163,8 @@ int query_list(const struct options *o)
 			json_put_string(stdout, n.hsc.text2);
 			printf("}");
 		} else {
-			/* A name may hold anything: it must not draw on a terminal. */
-			for (char *p = n.hsc.text; *p; p++)
-				if ((unsigned char)*p < 0x20 || *p == 0x7f)
-					*p = '?';
-			printf("%s\n", n.hsc.text[0] ? n.hsc.text : "(the default export)");
+			printf("%s\n",
+			       n.hsc.text[0] ? printable(n.hsc.text) : "(the default export)");
 		}
 		is_first = false;
 	}
