@@ -3,6 +3,7 @@
 The NBD wire as raw bytes, for tests that must be able to say what no honest client says, and
 nbdserve as a process. Standard library only.
 """
+import atexit
 import os
 import pathlib
 import re
@@ -211,6 +212,7 @@ class Server:
             self.process = subprocess.Popen([*map(str, command), *map(str, args)], stderr=log,
                                             stdin=subprocess.DEVNULL, pass_fds=[write_end],
                                             env={**os.environ, **(env or {})})
+        atexit.register(self.kill)  # a test that fails stops nothing
         os.close(write_end)
         is_ready = is_readable(ready, timeout) and os.read(ready, 1) == b"\n"
         os.close(ready)
@@ -228,8 +230,17 @@ class Server:
         until(lambda: words in self.text(), timeout, f"\"{words}\" in the log")
 
     def client(self, name=None, **kwargs):
+        """A connection; with a name, one that has that export, if need be after its last user."""
         client = Client(self.address, **kwargs)
-        return client if name is None else client.go(name)
+        deadline = time.monotonic() + 5
+        while name is not None:
+            try:
+                return client.go(name)
+            except Refused as e:
+                if "is in use by" not in e.text or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        return client
 
     def is_alive(self):
         return self.process.poll() is None
