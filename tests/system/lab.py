@@ -27,6 +27,7 @@ NBDCLIENT = BUILD / "nbdclient"
 
 SERVER_IP = "10.77.0.1"
 GUEST_IP = "10.77.0.2"
+GUEST_MAC = "02:00:00:00:00:17"
 
 
 def wait_until(condition, timeout, what):
@@ -178,21 +179,28 @@ def uml_modules():
 
 
 class Guest:
-    """A User-Mode Linux machine; run() gives it shell commands, start() leaves them running."""
+    """
+    A User-Mode Linux machine; run() gives it shell commands, start() leaves them running. Its
+    initramfs is our own, with nbdclient in it, unless another is given: then whoever starts
+    "guest agent /dev/tty1" there makes it ready, see wait_ready().
+    """
 
-    def __init__(self, network, memory="192M"):
+    def __init__(self, network, memory="192M", initrd=None, append=""):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="nbdroot-guest-"))
         self.console = open(self.folder / "console", "w+b")
         self._results = {}
         self._changed = threading.Condition()
         self._next = 0
-        initrd = self.folder / "initrd"
-        initrd.write_bytes(self._initramfs())
+        is_ours = initrd is None
+        if is_ours:
+            initrd = self.folder / "initrd"
+            initrd.write_bytes(self._initramfs())
         ours, theirs = os.pipe(), os.pipe()
         argv = ["linux.uml", f"mem={memory}", f"initrd={initrd}", "con=null",
                 "con0=null,fd:1", f"con1=fd:{ours[0]},fd:{theirs[1]}",
-                "vec0:transport=tap,ifname=tap0,depth=128,gro=1", "panic=-1", "loglevel=7",
-                f"uml_dir={self.folder}/uml"]
+                f"vec0:transport=tap,ifname=tap0,depth=128,gro=1,mac={GUEST_MAC}",
+                "panic=-1", "loglevel=7",
+                f"uml_dir={self.folder}/uml", *append.split()]
         self.process = subprocess.Popen(
             network.inside(*argv), stdin=subprocess.DEVNULL, stdout=self.console,
             stderr=self.console, pass_fds=[ours[0], theirs[1]], start_new_session=True)
@@ -202,7 +210,11 @@ class Guest:
         self._from = os.fdopen(theirs[0], "rb", buffering=0)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._wait("ready", 30)
+        if is_ours:
+            self.wait_ready()
+
+    def wait_ready(self, timeout=30):
+        self._wait("ready", timeout)
 
     @staticmethod
     def _initramfs():
@@ -269,6 +281,10 @@ class Guest:
         """All that the guest's kernel and programs wrote to its console."""
         self.console.flush()
         return (self.folder / "console").read_text(errors="replace")
+
+    def wait_log(self, text, timeout):
+        wait_until(lambda: text in self.log(), timeout, f"the console to say {text!r}; it says:\n"
+                   + self.log()[-3000:])
 
     def io_errors(self):
         """Lines of the kernel log that no test may see."""
