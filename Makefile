@@ -156,6 +156,7 @@ $(BUILD)/nbdserve: $(call glibc_obj,$(NBDSERVE_SRC) $(PROTO_SRC) $(BASE_SRC))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^
 
+$(call glibc_obj,server-tools/nbdroot/initramfs.c): BASE_CFLAGS += -DNBDROOT_LIBDIR='"$(LIBDIR)"'
 $(BUILD)/nbdroot: $(call glibc_obj,$(NBDROOT_SRC) $(BASE_SRC))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(NBDROOT_LIBS)

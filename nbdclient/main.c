@@ -24,7 +24,7 @@ int main(int argc, char **argv)
 	case OPTIONS_INFO: return query_info(&o);
 	case OPTIONS_LIST: return query_list(&o);
 	case OPTIONS_HELP: fputs(options_help, stdout); return 0;
-	case OPTIONS_VERSION: puts("nbdclient (nbdroot) " NBDROOT_VERSION); return 0;
+	case OPTIONS_VERSION: puts("nbdclient " NBDROOT_VERSION); return 0;
 	}
 	return 1;
 }

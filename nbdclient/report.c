@@ -100,6 +100,11 @@ static void print_json(const struct device *d)
 	printf("}");
 }
 
+static int by_number(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
 /* Each attached device in turn, or the one that was asked for. */
 int query_status(const struct options *o)
 {
@@ -127,6 +132,7 @@ int query_status(const struct options *o)
 			closedir(dir);
 	}
 
+	qsort(indexes, count, sizeof(indexes[0]), by_number);
 	if (o->json)
 		printf("[");
 	for (size_t i = 0; i < count; i++) {
