@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See attach.h. */
+#include "attach.h"
+#include "proc.h"
+#include "substitute.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define NBDCLIENT BOOT_KEEP "/bin/nbdclient"
+
+enum {
+	RETRY_S = 5,
+	LOOK_MS = 200,    /* how often new lines of a waiting nbdclient are looked for */
+	NODE_WAIT_S = 10, /* devtmpfs makes the node within milliseconds */
+	STDERR_MAX = 4096,
+};
+
+/* ---- what is to be attached ---------------------------------------------------------------- */
+
+static void read_values(const struct boot *b, struct substitute_values *v, char mac[18],
+			char uuid[64])
+{
+	snprintf(mac, 18, "%s", b->net.mac);
+	for (char *p = mac; *p != '\0'; p++)
+		if (*p == ':')
+			*p = '-';
+	if (fd_read_file("/sys/class/dmi/id/product_uuid", uuid, 64) < 0)
+		uuid[0] = '\0';
+	for (char *p = uuid; *p != '\0'; p++)
+		*p = (char)tolower((unsigned char)*p);
+	/* What firmware writers leave in when they were not given a number. */
+	if (strspn(uuid, "0-") == strlen(uuid) || strspn(uuid, "f-") == strlen(uuid))
+		uuid[0] = '\0';
+	*v = (struct substitute_values){
+		.mac = mac, .ip = b->net.address, .hostname = b->net.hostname, .uuid = uuid
+	};
+}
+
+static int add_device(struct boot *b, const struct substitute_values *v,
+		      const struct cmdline_mount *m, const char *mount_point)
+{
+	struct boot_device *d = &b->devices[b->devices_count];
+	char problem[LASTWORDS_MAX];
+
+	d->fstype = m->fstype;
+	d->options = m->options;
+	if (substitute(m->uri, v, d->uri, sizeof(d->uri), problem, sizeof(problem)) != 0 ||
+	    substitute(mount_point, v, d->mount_point, sizeof(d->mount_point), problem,
+		       sizeof(problem)) != 0)
+		return lastwords_leave(&b->words,
+				       "correct the kernel command line, or give the machine what "
+				       "it lacks (a host name by DHCP or ip=, a UUID by firmware)",
+				       "%s", problem);
+	b->devices_count++;
+	return 0;
+}
+
+static int list_devices(struct boot *b)
+{
+	const struct cmdline *c = &b->cmdline;
+	struct substitute_values v;
+	char mac[18], uuid[64];
+	int r;
+
+	b->devices_count = 0;
+	read_values(b, &v, mac, uuid);
+	r = add_device(b, &v, &c->root, "");
+	for (size_t i = 0; r == 0 && i < c->mounts_count; i++)
+		r = add_device(b, &v, &c->mounts[i], c->mounts[i].mount_point);
+	if (r == 0 && c->rpmdb.uri != NULL)
+		r = add_device(b, &v, &c->rpmdb,
+			       c->rpmdb.mount_point != NULL ? c->rpmdb.mount_point : "?");
+	return r;
+}
+
+/* ---- one device ----------------------------------------------------------------------------- */
+
+/* The stderr of one nbdclient: a file in memory, for the resident one may outlive a pipe. */
+struct said {
+	int fd;
+	size_t seen;
+	char last[LASTWORDS_MAX]; /* the last line */
+};
+
+static void read_said(struct said *s)
+{
+	char text[STDERR_MAX];
+	ssize_t n = pread(s->fd, text, sizeof(text) - 1, (off_t)s->seen);
+	char *line = text, *end;
+
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	while ((end = strchr(line, '\n')) != NULL) {
+		*end = '\0';
+		/* It names itself and the device; we name what is wanted. */
+		if (strncmp(line, "nbdclient: ", 11) == 0)
+			line += 11;
+		if (strncmp(line, "nbd", 3) == 0 && line[3 + strspn(line + 3, "0123456789")] == ':')
+			line += strcspn(line, ":") + 1;
+		line += strspn(line, " ");
+		if (*line != '\0')
+			snprintf(s->last, sizeof(s->last), "%.*s", LASTWORDS_MAX - 1, line);
+		line = end + 1;
+	}
+	s->seen += (size_t)(line - text);
+}
+
+static pid_t start_client(const struct boot *b, const struct boot_device *d, const char *node,
+			  int stderr_fd)
+{
+	char fallbacks[CMDLINE_FALLBACKS_MAX][BOOT_URI_MAX];
+	const char *argv[8 + 2 * CMDLINE_FALLBACKS_MAX];
+	size_t n = 0;
+
+	argv[n++] = "@nbdclient";
+	argv[n++] = "attach";
+	argv[n++] = d->uri;
+	argv[n++] = "--device";
+	argv[n++] = node;
+	for (size_t i = 0; i < b->cmdline.fallbacks_count; i++) {
+		if (cmdline_fallback_uri(d->uri, b->cmdline.fallbacks[i], fallbacks[i],
+					 sizeof(fallbacks[i])) != 0)
+			continue; /* nbd+unix has no other server */
+		argv[n++] = "--fallback";
+		argv[n++] = fallbacks[i];
+	}
+	argv[n] = NULL;
+	return proc_spawn(NBDCLIENT, argv, &(struct proc_options){ .stderr_fd = stderr_fd });
+}
+
+/* Runs nbdclient until it has gone to the background or given up. Its status, or negative errno. */
+static int run_client(const struct boot *b, const struct boot_device *d, const char *node,
+		      struct said *said)
+{
+	char shown[LASTWORDS_MAX] = "", fresh[LASTWORDS_MAX] = "";
+	int status, r;
+	pid_t pid;
+
+	said->fd = memfd_create("nbdclient stderr", MFD_CLOEXEC);
+	if (said->fd < 0)
+		return -errno;
+	pid = start_client(b, d, node, said->fd);
+	if (pid < 0)
+		return (int)pid;
+	do {
+		r = proc_wait(pid, clock_now_ns() + LOOK_MS * CLOCK_NS_PER_MS, &status);
+		read_said(said);
+		/*
+		 * What it says while it waits, one look later: what it says at its end is for the
+		 * caller, or is our own next line.
+		 */
+		if (r == -ETIMEDOUT && strcmp(said->last, shown) != 0 &&
+		    strcmp(said->last, fresh) == 0) {
+			snprintf(shown, sizeof(shown), "%s", said->last);
+			log_warn("%s: %s", node, shown);
+		}
+		snprintf(fresh, sizeof(fresh), "%s", said->last);
+	} while (r == -ETIMEDOUT);
+	return r < 0 ? r : status;
+}
+
+static bool wait_for_node(const char *node, uint64_t *bytes)
+{
+	uint64_t deadline = clock_now_ns() + NODE_WAIT_S * CLOCK_NS_PER_S;
+	char path[64], text[32];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/size", node + strlen("/dev/"));
+	do {
+		struct stat st;
+
+		if (fd_read_file(path, text, sizeof(text)) > 0 &&
+		    (*bytes = strtoull(text, NULL, 10) * 512) > 0 && stat(node, &st) == 0 &&
+		    S_ISBLK(st.st_mode))
+			return true;
+		proc_sleep_ms(5);
+	} while (clock_now_ns() < deadline);
+	return false;
+}
+
+static int attach_one(struct boot *b, size_t index)
+{
+	struct boot_device *d = &b->devices[index];
+	char node[32], last[LASTWORDS_MAX] = "";
+	uint64_t bytes = 0;
+
+	snprintf(node, sizeof(node), "/dev/nbd%zu", index);
+	for (;;) {
+		struct said said = { .fd = -1 };
+		int status = run_client(b, d, node, &said);
+
+		if (said.fd >= 0)
+			close(said.fd);
+		if (status < 0)
+			return lastwords_leave(&b->words, NULL, "%s cannot be started: %s",
+					       NBDCLIENT, strerror(-status));
+		if (status == 0)
+			break;
+		if (said.last[0] == '\0')
+			snprintf(said.last, sizeof(said.last),
+				 "nbdclient ended without a word (%s)", proc_status_text(status));
+		/* 2: the URI makes no sense; 126, 127: it could not even be executed. */
+		if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) > 125))
+			return lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
+		/* Refused: perhaps an export that is yet to be made. The same words only once. */
+		if (strcmp(last, said.last) != 0)
+			log_error("%s: %s (trying again every %d s)", d->uri, said.last, RETRY_S);
+		snprintf(last, sizeof(last), "%s", said.last);
+		proc_sleep_ms(RETRY_S * 1000);
+	}
+	d->is_attached = true;
+	if (!wait_for_node(node, &bytes))
+		return lastwords_leave(
+			&b->words, NULL,
+			"%s: nbdclient says that it is attached, but the kernel shows "
+			"no device with a size after %d s",
+			node, NODE_WAIT_S);
+	log_info("%s: attached to %s, %llu MiB", node, d->uri, (unsigned long long)(bytes >> 20));
+	return 0;
+}
+
+int attach_all(struct boot *b)
+{
+	int r = 0;
+
+	/* Once: a repeated step must not shift what is already attached. */
+	if (b->devices_count == 0 || !b->devices[0].is_attached)
+		r = list_devices(b);
+	for (size_t i = 0; r == 0 && i < b->devices_count; i++)
+		if (!b->devices[i].is_attached)
+			r = attach_one(b, i);
+	return r;
+}

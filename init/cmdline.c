@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See cmdline.h. The network part (ip=, BOOTIF=) is in cmdline-net.c. */
+#include "cmdline.h"
+#include "cmdline-internal.h"
+
+#include "base/parse.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void cmdline_problem(struct cmdline *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (c->problem[0] != '\0')
+		return;
+	va_start(ap, fmt);
+	vsnprintf(c->problem, sizeof(c->problem), fmt, ap);
+	va_end(ap);
+}
+
+/* A word longer than the store is left out; the store is four times the longest command line. */
+static char *store_printf(struct cmdline *c, const char *fmt, ...) _printf_(2, 3);
+static char *store_printf(struct cmdline *c, const char *fmt, ...)
+{
+	char *at = c->store + c->store_used;
+	size_t room = sizeof(c->store) - c->store_used;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(at, room, fmt, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n >= room) {
+		cmdline_problem(c, "the command line is too long");
+		at[0] = '\0';
+		return at;
+	}
+	c->store_used += (size_t)n + 1;
+	return at;
+}
+
+/* The kernel's next_arg() (lib/cmdline.c): quotes group, and are taken off at the ends. */
+static char *next_word(char *text, char **name, char **value)
+{
+	bool is_in_quote = false, is_quoted = false;
+	size_t equals = 0, i;
+
+	if (*text == '"') {
+		text++;
+		is_in_quote = is_quoted = true;
+	}
+	for (i = 0; text[i] != '\0'; i++) {
+		if (isspace((unsigned char)text[i]) && !is_in_quote)
+			break;
+		if (equals == 0 && text[i] == '=')
+			equals = i;
+		if (text[i] == '"')
+			is_in_quote = !is_in_quote;
+	}
+
+	char *rest = text + i;
+
+	if (*rest != '\0')
+		*rest++ = '\0';
+	if (i > 0 && text[i - 1] == '"' && (is_quoted || (equals > 0 && text[equals + 1] == '"')))
+		text[i - 1] = '\0';
+	*name = text;
+	*value = NULL;
+	if (equals > 0) {
+		text[equals] = '\0';
+		*value = text + equals + 1;
+		if (**value == '"')
+			(*value)++;
+	}
+	while (isspace((unsigned char)*rest))
+		rest++;
+	return rest;
+}
+
+/* "" and nothing are the same to most parameters. */
+static const char *or_null(const char *text)
+{
+	return text != NULL && *text != '\0' ? text : NULL;
+}
+
+static bool is_nbd_uri(const char *text)
+{
+	static const char *const schemes[] = { "nbd://", "nbds://", "nbd+unix://", "nbds+unix://" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++)
+		if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
+			return true;
+	return false;
+}
+
+/* An export name as the path of a URI. Braces stay: they are placeholders. */
+static const char *percent_encode(struct cmdline *c, const char *text)
+{
+	char *out = c->store + c->store_used;
+	size_t used = 0;
+
+	if (3 * strlen(text) + 1 > sizeof(c->store) - c->store_used) {
+		cmdline_problem(c, "the command line is too long");
+		return "";
+	}
+	for (const char *p = text; *p != '\0'; p++) {
+		if (isalnum((unsigned char)*p) || strchr("-._~/{}", *p) != NULL)
+			out[used++] = *p;
+		else
+			used += (size_t)sprintf(out + used, "%%%02X",
+						(unsigned int)(unsigned char)*p);
+	}
+	out[used++] = '\0';
+	c->store_used += used;
+	return out;
+}
+
+/* Cuts text at the first mark, and returns what stands behind it; NULL when there is none. */
+static char *cut(char *text, char mark)
+{
+	char *at = text != NULL ? strchr(text, mark) : NULL;
+
+	if (at == NULL)
+		return NULL;
+	*at = '\0';
+	return at + 1;
+}
+
+/* dracut's form: nbd:<server>:<port or export>[:<fstype>[:<mount options>]] */
+static void parse_root_dracut(struct cmdline *c, char *text)
+{
+	char *server = text, *after = text;
+	char *where, *fstype, *options;
+
+	if (*text == '[') { /* an IPv6 address */
+		after = strchr(text, ']');
+		if (after == NULL) {
+			cmdline_problem(c, "root=nbd:%s: the '[' of the server has no ']'", text);
+			return;
+		}
+	}
+	where = cut(after, ':');
+	if (*server == '\0' || or_null(where) == NULL) {
+		cmdline_problem(c,
+				"root=nbd:%s: wanted nbd:<server>:<port or export>"
+				"[:<file system>[:<mount options>]]",
+				text);
+		return;
+	}
+	fstype = cut(where, ':');
+	options = cut(fstype, ':');
+	if (options != NULL && strchr(options, ':') != NULL) {
+		cmdline_problem(c,
+				"root=nbd:%s:%s:...: options of another NBD client (\"%s\") "
+				"are not supported",
+				server, where, strchr(options, ':') + 1);
+		return;
+	}
+	if (where[strspn(where, "0123456789")] == '\0')
+		c->root.uri = store_printf(c, "nbd://%s:%s/", server, where);
+	else
+		c->root.uri = store_printf(c, "nbd://%s/%s", server, percent_encode(c, where));
+	c->root.fstype = or_null(fstype);
+	c->root.options = or_null(options);
+}
+
+static void parse_root(struct cmdline *c, char *value)
+{
+	c->root = (struct cmdline_mount){ 0 };
+	if (value == NULL || *value == '\0')
+		cmdline_problem(c, "root= is empty");
+	else if (is_nbd_uri(value))
+		c->root.uri = value;
+	else if (strncmp(value, "nbd:", 4) == 0)
+		parse_root_dracut(c, value + 4);
+	else if (strncmp(value, "nfs", 3) == 0 || strcmp(value, "/dev/nfs") == 0)
+		cmdline_problem(c, "root=%s: an NFS root is not supported by this version", value);
+	else if (strcmp(value, "dhcp") == 0)
+		cmdline_problem(c, "root=dhcp: taking the root from DHCP is not supported by this "
+				   "version; name it: root=nbd://server/export");
+	else
+		cmdline_problem(c,
+				"root=%s: not a network block device; wanted "
+				"root=nbd://server[:port]/export",
+				value);
+}
+
+static bool is_clean_path(const char *path)
+{
+	if (path[0] != '/' || path[1] == '\0')
+		return false;
+	for (const char *p = strstr(path, "/.."); p != NULL; p = strstr(p + 1, "/.."))
+		if (p[3] == '\0' || p[3] == '/')
+			return false;
+	return true;
+}
+
+/* <uri>,<mount point>[,<fstype>[,<options>]]; options may hold commas of their own. */
+static bool parse_mount(struct cmdline *c, const char *name, char *value, bool is_rpmdb,
+			struct cmdline_mount *out)
+{
+	struct cmdline_mount m = { .uri = value };
+	char *rest = cut(value, ',');
+
+	m.mount_point = or_null(rest);
+	rest = cut(rest, ',');
+	m.fstype = or_null(rest);
+	m.options = or_null(cut(rest, ','));
+
+	if (value == NULL || !is_nbd_uri(value)) {
+		cmdline_problem(c, "%s=%s: wanted an nbd:// URI first", name, value ? value : "");
+		return false;
+	}
+	if (m.mount_point == NULL && !is_rpmdb) {
+		cmdline_problem(c,
+				"%s=%s: no mount point; wanted %s=<uri>,<mount point>"
+				"[,<file system>[,<options>]]",
+				name, value, name);
+		return false;
+	}
+	if (m.mount_point != NULL && !is_clean_path(m.mount_point)) {
+		cmdline_problem(c,
+				"%s=%s,%s: the mount point must be a path that starts with '/', "
+				"without \"..\", and not the root itself",
+				name, value, m.mount_point);
+		return false;
+	}
+	*out = m;
+	return true;
+}
+
+static void parse_extra_mount(struct cmdline *c, char *value)
+{
+	if (c->mounts_count == CMDLINE_MOUNTS_MAX)
+		cmdline_problem(c, "nbdroot.mount=%s: more than %d of them", value ? value : "",
+				CMDLINE_MOUNTS_MAX);
+	else if (parse_mount(c, "nbdroot.mount", value, false, &c->mounts[c->mounts_count]))
+		c->mounts_count++;
+}
+
+static void parse_fallbacks(struct cmdline *c, char *value)
+{
+	for (char *next; value != NULL; value = next) {
+		next = cut(value, ',');
+		if (*value == '\0')
+			continue;
+		if (c->fallbacks_count == CMDLINE_FALLBACKS_MAX) {
+			cmdline_problem(c, "nbdroot.fallback=: more than %d servers",
+					CMDLINE_FALLBACKS_MAX);
+			return;
+		}
+		if (strchr(value, '/') != NULL) {
+			cmdline_problem(c, "nbdroot.fallback=%s: wanted <host>[:<port>], not a URI",
+					value);
+			return;
+		}
+		c->fallbacks[c->fallbacks_count++] = value;
+	}
+}
+
+/* Seconds as the kernel reads them; below 0 means at once. */
+static void parse_panic(struct cmdline *c, const char *value)
+{
+	bool is_negative = value != NULL && value[0] == '-';
+	uint64_t seconds;
+
+	if (value == NULL || parse_u64(value + is_negative, INT32_MAX, &seconds) != 0) {
+		cmdline_problem(c, "panic=%s: wanted a number of seconds", value ? value : "");
+		return;
+	}
+	c->has_panic = true;
+	c->panic_s = is_negative ? -(int)seconds : (int)seconds;
+}
+
+static void parse_later(struct cmdline *c, const char *name, const char *value)
+{
+	bool is_default =
+		strcmp(name, "nbdroot.outage") == 0 && value != NULL && strcmp(value, "wait") == 0;
+
+	if (!is_default)
+		cmdline_problem(c, "%s=%s: not supported by this version", name,
+				value ? value : "");
+}
+
+static void parse_word(struct cmdline *c, const char *name, char *value, const char **rootfstype,
+		       const char **rootflags)
+{
+	if (strcmp(name, "root") == 0)
+		parse_root(c, value);
+	else if (strcmp(name, "rootfstype") == 0)
+		*rootfstype = or_null(value);
+	else if (strcmp(name, "rootflags") == 0)
+		*rootflags = or_null(value);
+	else if (strcmp(name, "nbdroot.mount") == 0)
+		parse_extra_mount(c, value);
+	else if (strcmp(name, "rpmdb") == 0)
+		parse_mount(c, "rpmdb", value, true, &c->rpmdb);
+	else if (strcmp(name, "nbdroot.fallback") == 0)
+		parse_fallbacks(c, value);
+	else if (strcmp(name, "ip") == 0)
+		cmdline_parse_ip(c, value);
+	else if (strcmp(name, "BOOTIF") == 0)
+		cmdline_parse_bootif(c, value);
+	else if (strcmp(name, "ro") == 0 && value == NULL)
+		c->is_rw = false;
+	else if (strcmp(name, "rw") == 0 && value == NULL)
+		c->is_rw = true;
+	else if (strcmp(name, "init") == 0)
+		c->init = or_null(value);
+	else if (strcmp(name, "panic") == 0)
+		parse_panic(c, value);
+	else if (strcmp(name, "rd.shell") == 0)
+		c->wants_shell = value == NULL || strcmp(value, "0") != 0;
+	else if (strcmp(name, "rd.break") == 0)
+		c->break_step = value != NULL ? value : "";
+	else if ((strcmp(name, "debug") == 0 && value == NULL) || strcmp(name, "rd.debug") == 0)
+		c->is_debug = true;
+	else if (strcmp(name, "nfsroot") == 0)
+		cmdline_problem(c, "nfsroot=: an NFS root is not supported by this version");
+	else if (strcmp(name, "nbdroot.overlay") == 0 || strcmp(name, "nbdroot.outage") == 0)
+		parse_later(c, name, value);
+	else if (strncmp(name, "nbdroot.", 8) == 0)
+		cmdline_problem(c, "%s: there is no such parameter", name);
+}
+
+int cmdline_parse(struct cmdline *c, const char *text)
+{
+	const char *rootfstype = NULL, *rootflags = NULL;
+	char *rest;
+
+	*c = (struct cmdline){ .ip = CMDLINE_IP_DHCP };
+	if (strlen(text) >= CMDLINE_TEXT_MAX) {
+		cmdline_problem(c, "the command line is longer than %d bytes",
+				CMDLINE_TEXT_MAX - 1);
+		return CMDLINE_E_BAD;
+	}
+	rest = store_printf(c, "%s", text);
+	while (isspace((unsigned char)*rest))
+		rest++;
+	while (*rest != '\0') {
+		char *name, *value;
+
+		rest = next_word(rest, &name, &value);
+		if (strcmp(name, "--") == 0 && value == NULL)
+			break; /* what follows is for the real init alone */
+		parse_word(c, name, value, &rootfstype, &rootflags);
+	}
+
+	if (c->root.uri == NULL)
+		cmdline_problem(c, "no root=: wanted root=nbd://server[:port]/export");
+	if (c->root.fstype == NULL)
+		c->root.fstype = rootfstype;
+	if (c->root.options == NULL)
+		c->root.options = rootflags;
+	else if (rootflags != NULL)
+		c->root.options = store_printf(c, "%s,%s", c->root.options, rootflags);
+	return c->problem[0] != '\0' ? CMDLINE_E_BAD : 0;
+}
+
+/* The length of the host at text: "host" or "[address]"; a port or path may follow. */
+static size_t host_size(const char *text)
+{
+	const char *end = *text == '[' ? strchr(text, ']') : NULL;
+
+	return end != NULL ? (size_t)(end + 1 - text) : strcspn(text, ":/?");
+}
+
+int cmdline_fallback_uri(const char *uri, const char *server, char *out, size_t out_size)
+{
+	const char *host = strstr(uri, "://"), *port, *path;
+	int n;
+
+	if (host == NULL || strncmp(uri, "nbd+unix:", 9) == 0 ||
+	    strncmp(uri, "nbds+unix:", 10) == 0)
+		return CMDLINE_E_BAD;
+	host += 3;
+	if (memchr(host, '@', strcspn(host, "/?")) != NULL)
+		host = strchr(host, '@') + 1;
+	port = host + host_size(host);
+	path = port + strcspn(port, "/?");
+	if (server[host_size(server)] == ':')
+		port = path; /* the server brings its own */
+	n = snprintf(out, out_size, "%.*s%s%s", (int)(host - uri), uri, server, port);
+	return n < 0 || (size_t)n >= out_size ? -ENOSPC : 0;
+}

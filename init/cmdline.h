@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel command line as options of the boot. Pure: text in, a struct out, no I/O.
+ * Words are split and unquoted as the kernel does it; unknown parameters are the business of
+ * others and ignored; a parameter of ours that makes no sense, or that only a later version
+ * understands, is named with its reason and never guessed at. Placeholders such as {mac} stay
+ * in the results: substitute.h replaces them when the network is up.
+ */
+#ifndef INIT_CMDLINE_H
+#define INIT_CMDLINE_H
+
+#include "base/cleanup.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	CMDLINE_TEXT_MAX = 4096, /* x86 passes 2048, s390 4096 bytes */
+	CMDLINE_MOUNTS_MAX = 16,
+	CMDLINE_FALLBACKS_MAX = 8,
+	CMDLINE_DNS_MAX = 2,
+	CMDLINE_PROBLEM_MAX = 320,
+};
+
+enum {
+	CMDLINE_E_BAD = 1, /* problem says which parameter, and why */
+};
+
+enum cmdline_ip {
+	CMDLINE_IP_DHCP,
+	CMDLINE_IP_STATIC,
+	CMDLINE_IP_NONE, /* ip=none: the network is left alone */
+};
+
+/* A network block device and where it goes. Absent texts are NULL. */
+struct cmdline_mount {
+	const char *uri;
+	const char *mount_point; /* root: NULL; rpmdb: NULL means "look at the root" */
+	const char *fstype;
+	const char *options;
+};
+
+struct cmdline {
+	struct cmdline_mount root; /* root.uri NULL: no usable root= */
+	struct cmdline_mount mounts[CMDLINE_MOUNTS_MAX];
+	size_t mounts_count;
+	struct cmdline_mount rpmdb; /* uri NULL: none */
+	const char *fallbacks[CMDLINE_FALLBACKS_MAX];
+	size_t fallbacks_count;
+
+	enum cmdline_ip ip;
+	const char *ip_address, *ip_gateway, *ip_host, *ip_interface;
+	unsigned int ip_prefix;
+	const char *dns[CMDLINE_DNS_MAX];
+	size_t dns_count;
+	bool has_bootif;
+	uint8_t bootif[6];
+
+	bool is_rw;
+	bool is_debug;
+	bool wants_shell;
+	bool has_panic;
+	int panic_s;
+	const char *break_step; /* "" for a bare rd.break */
+	const char *init;
+
+	char problem[CMDLINE_PROBLEM_MAX]; /* the first one */
+
+	/* What the pointers above point into. */
+	char store[4 * CMDLINE_TEXT_MAX];
+	size_t store_used;
+};
+
+/*
+ * Reads all of text, also behind a bad parameter (so that rd.shell and panic= count).
+ * 0 or CMDLINE_E_BAD. The struct must not be moved or copied afterwards.
+ */
+int cmdline_parse(struct cmdline *c, const char *text) _must_check_;
+
+/*
+ * The same export of another server: uri with its host, and its port if server names one,
+ * replaced. 0, -ENOSPC, or CMDLINE_E_BAD when the URI has no host (nbd+unix).
+ */
+int cmdline_fallback_uri(const char *uri, const char *server, char *out,
+			 size_t out_size) _must_check_;
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * See exitrd.h. Whatever may touch a file system of a network device is done by a child with a
+ * time limit: an umount whose server is away sleeps uninterruptibly, and nothing wakes it.
+ */
+#include "exitrd.h"
+#include "proc.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/reboot.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/wait.h>
+
+enum {
+	TOTAL_S = 60,
+	SYNC_S = 15,
+	UNMOUNTS_S = 45, /* of the total */
+	UNMOUNT_S = 15,  /* one of them: a journal's last commit on a slow server */
+	DETACH_S = 10,
+	TERM_MS = 200,
+	MOUNTS_MAX = 256,
+	ROUNDS_MAX = 4,
+};
+
+static uint64_t started_ns;
+
+static uint64_t deadline(unsigned int from_start_s, unsigned int from_now_s)
+{
+	uint64_t start = started_ns + from_start_s * CLOCK_NS_PER_S;
+	uint64_t now = clock_now_ns() + from_now_s * CLOCK_NS_PER_S;
+
+	return start < now ? start : now;
+}
+
+static int reboot_command(const char *verb)
+{
+	if (strcmp(verb, "poweroff") == 0)
+		return RB_POWER_OFF;
+	if (strcmp(verb, "halt") == 0)
+		return RB_HALT_SYSTEM;
+	if (strcmp(verb, "kexec") == 0)
+		return (int)LINUX_REBOOT_CMD_KEXEC;
+	return RB_AUTOBOOT;
+}
+
+/* A child that ends the machine even if we never come to it. */
+static pid_t start_watchdog(int command)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	proc_sleep_ms(TOTAL_S * 1000);
+	log_error("shutdown: not done after %d s (ending now; what was not written is lost)",
+		  TOTAL_S);
+	reboot(command);
+	_exit(1);
+}
+
+/* ---- processes ------------------------------------------------------------------------------ */
+
+static bool is_spared(pid_t pid)
+{
+	char path[64], text[256];
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	if (fd_read_file(path, text, sizeof(text)) <= 0)
+		return true; /* a kernel thread, or gone */
+	/* systemd's mark of a process that the root's storage needs; the DHCP client is done. */
+	return text[0] == '@' && strcmp(text, "@/udhcpc") != 0;
+}
+
+/* The DHCP client and whoever else is left: they hold mounts. The watchdog is our child. */
+static size_t kill_others(int signal_number, pid_t watchdog)
+{
+	size_t count = 0;
+	DIR *dir = opendir("/proc");
+	struct dirent *d;
+
+	while (dir != NULL && (d = readdir(dir)) != NULL) {
+		pid_t pid = (pid_t)strtol(d->d_name, NULL, 10);
+
+		if (pid > 1 && pid != watchdog && !is_spared(pid) && kill(pid, signal_number) == 0)
+			count++;
+	}
+	if (dir != NULL)
+		closedir(dir);
+	return count;
+}
+
+/* ---- mounts --------------------------------------------------------------------------------- */
+
+struct mount_entry {
+	char where[192];
+	char device[64];
+};
+
+/* Reads mountinfo, see proc(5): the mount point is the fifth field, the source behind " - ". */
+static size_t read_mounts(struct mount_entry out[static MOUNTS_MAX])
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char line[1024];
+	size_t count = 0;
+
+	while (f != NULL && count < MOUNTS_MAX && fgets(line, sizeof(line), f) != NULL) {
+		struct mount_entry *m = &out[count];
+		char *source = strstr(line, " - ");
+
+		if (source == NULL || sscanf(line, "%*s %*s %*s %*s %191s", m->where) != 1 ||
+		    sscanf(source, " - %*s %63s", m->device) != 1)
+			continue;
+		if (strncmp(m->where, "/oldroot", 8) == 0 || strncmp(m->device, "/dev/nbd", 8) == 0)
+			count++;
+	}
+	if (f != NULL)
+		fclose(f);
+	return count;
+}
+
+static bool is_on_nbd(const struct mount_entry *m)
+{
+	return strncmp(m->device, "/dev/nbd", 8) == 0;
+}
+
+/* Runs one action in a child: 0 done, else an errno; ETIMEDOUT when it hangs. */
+enum action { ACTION_UMOUNT, ACTION_READ_ONLY, ACTION_SYNC };
+
+static int bounded(enum action what, const char *where, uint64_t until_ns)
+{
+	pid_t pid = fork();
+	int status, r = 0;
+
+	if (pid < 0)
+		return errno;
+	if (pid == 0) {
+		switch (what) {
+		case ACTION_UMOUNT: r = umount2(where, UMOUNT_NOFOLLOW); break;
+		case ACTION_READ_ONLY:
+			r = mount(NULL, where, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+			break;
+		case ACTION_SYNC: sync(); break;
+		}
+		_exit(r == 0 ? 0 : errno & 0x7f);
+	}
+	if (proc_wait(pid, until_ns, &status) != 0)
+		return ETIMEDOUT; /* in the kernel, where no signal reaches it */
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+}
+
+/* True when nothing on a network block device is mounted any more. */
+static bool unmount_all(void)
+{
+	static struct mount_entry mounts[MOUNTS_MAX];
+	size_t count = 0;
+	bool is_clean = true, is_hung = false;
+
+	for (int round = 0; round < ROUNDS_MAX; round++) {
+		bool has_changed = false;
+
+		count = read_mounts(mounts);
+		for (size_t i = count; i-- > 0;) { /* the last mounted first */
+			int r;
+
+			if (!is_on_nbd(&mounts[i])) {
+				/* Memory and kernel views: nothing to lose, so lazily. */
+				has_changed |= umount2(mounts[i].where, MNT_DETACH) == 0;
+				continue;
+			}
+			r = bounded(ACTION_UMOUNT, mounts[i].where,
+				    deadline(UNMOUNTS_S, UNMOUNT_S));
+			has_changed |= r == 0;
+			if (r == ETIMEDOUT) {
+				log_error("shutdown: %s (%s): cannot be unmounted: no answer from "
+					  "its server (what was not written yet is lost)",
+					  mounts[i].where, mounts[i].device);
+				is_hung = true;
+			}
+		}
+		if (!has_changed || is_hung)
+			break;
+	}
+	count = read_mounts(mounts);
+	for (size_t i = count; i-- > 0;) {
+		int r;
+
+		if (!is_on_nbd(&mounts[i]))
+			continue;
+		r = bounded(ACTION_READ_ONLY, mounts[i].where, deadline(UNMOUNTS_S, UNMOUNT_S));
+		log_warn("shutdown: %s (%s) is still in use (%s)", mounts[i].where,
+			 mounts[i].device,
+			 r == 0 ? "made read-only instead: everything is written"
+				: "and cannot be made read-only");
+		is_clean = is_clean && r == 0;
+	}
+	return is_clean && !is_hung;
+}
+
+/* ---- devices -------------------------------------------------------------------------------- */
+
+static void detach(const char *name)
+{
+	char node[32];
+	const char *argv[] = { "nbdclient", "detach", node, NULL };
+	int status;
+	pid_t pid;
+
+	snprintf(node, sizeof(node), "/dev/%.16s", name);
+	pid = proc_spawn("/bin/nbdclient", argv, &(struct proc_options){ 0 });
+	if (pid < 0) {
+		log_warn("shutdown: nbdclient cannot be started: %s", strerror(-pid));
+		return;
+	}
+	if (proc_wait(pid, deadline(TOTAL_S - 2, DETACH_S), &status) != 0) {
+		kill(pid, SIGKILL);
+		log_warn("shutdown: %s: detaching takes too long (going on without)", node);
+	} else if (status != 0) {
+		log_warn("shutdown: %s: not detached: nbdclient: %s (going on without)", node,
+			 proc_status_text(status));
+	}
+}
+
+static void detach_all(void)
+{
+	DIR *dir = opendir("/sys/block");
+	struct dirent *d;
+
+	while (dir != NULL && (d = readdir(dir)) != NULL) {
+		char path[300];
+
+		snprintf(path, sizeof(path), "/sys/block/%s/pid", d->d_name);
+		if (strncmp(d->d_name, "nbd", 3) == 0 && strlen(d->d_name) < 16 &&
+		    access(path, F_OK) == 0)
+			detach(d->d_name);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+_Noreturn void exitrd_run(const char *verb)
+{
+	int command = reboot_command(verb), kmsg;
+	pid_t watchdog;
+	bool is_clean;
+
+	started_ns = clock_now_ns();
+	log_init("nbdroot");
+	/* systemd brings these along; another caller may not. Twice is refused, which is fine. */
+	if (access("/proc/self/mountinfo", F_OK) != 0)
+		(void)mount("proc", "/proc", "proc", 0, NULL);
+	if (access("/sys/block", F_OK) != 0)
+		(void)mount("sysfs", "/sys", "sysfs", 0, NULL);
+	if (access("/dev/kmsg", F_OK) != 0)
+		(void)mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+	if (kmsg >= 0)
+		log_set_fd(kmsg, 1);
+	proc_setup();
+	watchdog = start_watchdog(command);
+
+	if (kill_others(SIGTERM, watchdog) > 0) {
+		proc_sleep_ms(TERM_MS);
+		kill_others(SIGKILL, watchdog);
+	}
+	if (bounded(ACTION_SYNC, "", deadline(UNMOUNTS_S, SYNC_S)) == ETIMEDOUT)
+		log_warn("shutdown: writing takes long: a server is slow or away");
+	is_clean = unmount_all();
+	if (is_clean)
+		detach_all();
+	log_info("shutdown: %s%s", verb,
+		 is_clean ? ", everything is written" : ", not everything could be written");
+	reboot(command);
+	/* kexec without a loaded kernel, or a refusal: a restart is what comes closest. */
+	reboot(RB_AUTOBOOT);
+	for (;;)
+		proc_sleep_ms(1000);
+}

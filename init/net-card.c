@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See net-card.h. */
+#include "net-card.h"
+
+#include "base/fd.h"
+#include "base/parse.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <net/if_arp.h>
+#include <net/route.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+static bool read_attribute(const char *card, const char *name, char *out, size_t size)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/%s", card, name);
+	return fd_read_file(path, out, size) >= 0;
+}
+
+static bool has_entry(const char *card, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/%s", card, name);
+	return access(path, F_OK) == 0;
+}
+
+static bool parse_mac(const char *text, uint8_t mac[static 6])
+{
+	if (strlen(text) != 17)
+		return false;
+	for (size_t i = 0; i < 6; i++) {
+		int high = parse_hex_digit(text[3 * i]), low = parse_hex_digit(text[3 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		mac[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}
+
+static bool read_card(const char *name, struct net_card *card)
+{
+	char text[64];
+
+	*card = (struct net_card){ 0 };
+	/* Bridges, VLANs and tunnels have no device behind them; lo neither. */
+	if (!has_entry(name, "device") || has_entry(name, "phy80211") ||
+	    has_entry(name, "wireless"))
+		return false;
+	if (!read_attribute(name, "type", text, sizeof(text)) ||
+	    strtol(text, NULL, 10) != ARPHRD_ETHER)
+		return false;
+	if (!read_attribute(name, "address", text, sizeof(text)) || !parse_mac(text, card->mac))
+		return false;
+	snprintf(card->name, sizeof(card->name), "%s", name);
+	snprintf(card->mac_text, sizeof(card->mac_text), "%s", text);
+	card->has_link =
+		read_attribute(name, "carrier", text, sizeof(text)) && strcmp(text, "1") == 0;
+	return true;
+}
+
+static int by_index(const void *a, const void *b)
+{
+	unsigned int ia = if_nametoindex(((const struct net_card *)a)->name);
+	unsigned int ib = if_nametoindex(((const struct net_card *)b)->name);
+
+	return (ia > ib) - (ia < ib);
+}
+
+size_t net_card_scan(struct net_card out[static NET_CARDS_MAX])
+{
+	DIR *dir = opendir("/sys/class/net");
+	struct dirent *d;
+	size_t count = 0;
+
+	while (dir != NULL && count < NET_CARDS_MAX && (d = readdir(dir)) != NULL)
+		if (d->d_name[0] != '.' && strlen(d->d_name) < IF_NAMESIZE &&
+		    read_card(d->d_name, &out[count]))
+			count++;
+	if (dir != NULL)
+		closedir(dir);
+	qsort(out, count, sizeof(*out), by_index);
+	return count;
+}
+
+static int control(unsigned long request, void *argument)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	return ioctl(fd, (int)request, argument) == 0 ? 0 : -errno;
+}
+
+static void set_name(struct ifreq *r, const char *name)
+{
+	*r = (struct ifreq){ 0 };
+	snprintf(r->ifr_name, sizeof(r->ifr_name), "%s", name);
+}
+
+int net_card_set_up(const char *name)
+{
+	struct ifreq r;
+	int result;
+
+	set_name(&r, name);
+	result = control(SIOCGIFFLAGS, &r);
+	if (result < 0 || (r.ifr_flags & IFF_UP) != 0)
+		return result;
+	r.ifr_flags |= IFF_UP;
+	return control(SIOCSIFFLAGS, &r);
+}
+
+static struct sockaddr inet_of(uint32_t host_order)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(host_order) };
+	struct sockaddr any;
+
+	memcpy(&any, &in, sizeof(any));
+	return any;
+}
+
+static uint32_t address_of(const char *text)
+{
+	struct in_addr a = { 0 };
+
+	inet_pton(AF_INET, text, &a);
+	return ntohl(a.s_addr);
+}
+
+int net_card_set_address(const char *name, const char *address, unsigned int prefix)
+{
+	uint32_t mask = prefix == 0 ? 0 : UINT32_MAX << (32 - prefix);
+	uint32_t host = address_of(address);
+	struct ifreq r;
+	int result;
+
+	set_name(&r, name);
+	r.ifr_addr = inet_of(host);
+	result = control(SIOCSIFADDR, &r);
+	if (result < 0)
+		return result;
+	r.ifr_netmask = inet_of(mask);
+	result = control(SIOCSIFNETMASK, &r);
+	if (result < 0 || prefix >= 31)
+		return result;
+	r.ifr_broadaddr = inet_of(host | ~mask);
+	return control(SIOCSIFBRDADDR, &r);
+}
+
+int net_card_set_gateway(const char *name, const char *gateway)
+{
+	char device[IF_NAMESIZE];
+	struct rtentry route = {
+		.rt_dst = inet_of(0),
+		.rt_genmask = inet_of(0),
+		.rt_gateway = inet_of(address_of(gateway)),
+		.rt_flags = RTF_UP | RTF_GATEWAY,
+		.rt_dev = device,
+	};
+	int result;
+
+	snprintf(device, sizeof(device), "%s", name);
+	result = control(SIOCADDRT, &route);
+	return result == -EEXIST ? 0 : result;
+}

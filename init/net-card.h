@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Network cards as the kernel shows them in /sys/class/net, and the ioctls that set them up. */
+#ifndef INIT_NET_CARD_H
+#define INIT_NET_CARD_H
+
+#include "base/cleanup.h"
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { NET_CARDS_MAX = 32 };
+
+struct net_card {
+	char name[IF_NAMESIZE];
+	char mac_text[18];
+	uint8_t mac[6];
+	bool has_link;
+};
+
+/* Physical Ethernet cards, in the kernel's order; wireless ones are left out. */
+size_t net_card_scan(struct net_card out[static NET_CARDS_MAX]);
+
+/* Links have a state only when they are up. 0 or negative errno. */
+int net_card_set_up(const char *name) _must_check_;
+
+/* An address that nobody lets expire, and a default route (gateway NULL: none). */
+int net_card_set_address(const char *name, const char *address, unsigned int prefix) _must_check_;
+int net_card_set_gateway(const char *name, const char *gateway) _must_check_;
+
+#endif

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+init in the fast lane: User-Mode Linux boots the initramfs that `nbdroot initramfs` packs, from an
+nbdserve, into a small root of its own. What a person at the console reads is tested here too.
+"""
+import os
+import shutil
+import subprocess
+import time
+
+import lab
+import pytest
+
+URI = f"nbd://{lab.SERVER_IP}/root"
+IP = f"ip={lab.GUEST_IP}::{lab.SERVER_IP}:255.255.255.0:pc-17:vec0:none"
+MAC = lab.GUEST_MAC
+
+ROOT_INIT = """#!/bin/sh
+export PATH=/bin:/run/initramfs/bin
+echo "real init: $*" >/dev/kmsg
+exec /bin/guest agent /dev/tty1
+"""
+
+
+@pytest.fixture(scope="session")
+def initrd(tmp_path_factory):
+    path = tmp_path_factory.mktemp("init") / "initrd"
+    subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules()],
+                   check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def root_tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree") / "root"
+    for folder in ("bin", "sbin", "dev", "proc", "sys", "run", "tmp", "mnt", "var/lib/rpm"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(lab.BUILD / "busybox", root / "bin/busybox")
+    shutil.copy(lab.BUILD / "guest", root / "bin/guest")
+    applets = subprocess.run([lab.BUILD / "busybox", "--list"], check=True, capture_output=True,
+                             text=True).stdout.split()
+    for applet in applets:
+        if applet != "busybox":
+            os.symlink("busybox", root / "bin" / applet)
+    (root / "sbin/init").write_text(ROOT_INIT)
+    (root / "sbin/init").chmod(0o755)
+    return root
+
+
+@pytest.fixture
+def images(tmp_path, root_tree):
+    root = lab.make_image(tmp_path / "root.img", "64M", "--from", root_tree)
+    return {"root": root, "rpm-" + MAC.replace(":", "-"): lab.make_image(tmp_path / "rpm.img", "16M")}
+
+
+@pytest.fixture
+def images_server(network, images):
+    server = lab.Server(network, images)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def boot(network, initrd):
+    guests = []
+
+    def start(append):
+        guests.append(lab.Guest(network, initrd=initrd, append=append))
+        return guests[-1]
+
+    yield start
+    for guest in guests:
+        guest.close()
+
+
+def test_root_and_rpm_database_are_mounted_and_the_real_init_runs(boot, images_server):
+    guest = boot(f"root={URI} rw {IP} rpmdb=nbd://{lab.SERVER_IP}/rpm-{{mac}} single")
+    guest.wait_ready()
+    mounts = guest.run("cat /proc/mounts")
+    assert "/dev/nbd0 / ext3 rw" in mounts or "/dev/nbd0 / ext4 rw" in mounts
+    assert "/dev/nbd1 /var/lib/rpm ext3 rw" in mounts
+    assert "real init: single" in guest.log()
+    assert guest.run("hostname") == "pc-17\n"
+    # what outlives switch_root is there and works
+    assert guest.run("nbdclient status").count("attached") >= 2
+    assert guest.run("head -c1 /proc/$(pidof nbdclient | cut -d' ' -f1)/cmdline") == "@"
+
+
+def test_root_lives_through_a_kill_of_the_server(boot, images_server):
+    guest = boot(f"root={URI} rw {IP}")
+    guest.wait_ready()
+    job = guest.start("guest write /records /run/acked")
+    time.sleep(0.5)
+    for _ in range(3):
+        images_server.kill()
+        time.sleep(0.5)
+        images_server.start()
+        time.sleep(2.5)
+    guest.run("kill $(cat /tmp/guest-write.pid)")
+    guest.finish(job)
+    assert guest.run("guest verify /records /run/acked").endswith(" 0 lost\n")
+    assert not guest.io_errors()
+
+
+def test_server_that_is_killed_before_the_root_is_attached_costs_only_time(
+        boot, network, images_server):
+    images_server.kill()
+    guest = boot(f"root={URI} {IP}")
+    guest.wait_log("cannot reach server", 20)
+    time.sleep(2)
+    images_server.start()
+    guest.wait_ready()
+    assert " / ext" in guest.run("cat /proc/mounts")
+
+
+def test_root_is_read_only_unless_rw_says_otherwise(boot, images_server):
+    guest = boot(f"root={URI} {IP}")
+    guest.wait_ready()
+    assert "/dev/nbd0 / ext" in guest.run("cat /proc/mounts")
+    assert " ro," in guest.run("grep ' / ' /proc/mounts")
+
+
+def test_dracut_form_names_port_file_system_and_options(boot, network, images):
+    server = lab.Server(network, {"": images["root"]}, port=10999)
+    server.start()
+    try:
+        guest = boot(f"root=nbd:{lab.SERVER_IP}:10999:ext3:noatime rw {IP}")
+        guest.wait_ready()
+        assert "noatime" in guest.run("grep ' / ' /proc/mounts")
+    finally:
+        server.close()
+
+
+def test_missing_export_is_named_and_asked_for_again(boot, network, images):
+    server = lab.Server(network, {"other": images["root"]})
+    server.start()
+    try:
+        guest = boot(f"root={URI} {IP}")
+        guest.wait_log("no such export", 20)
+        server.kill()
+        server.exports = {"root": images["root"]}
+        server.start()
+        guest.wait_ready()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("append, words", [
+    ("", "root="),
+    ("root=/dev/sda1", "root="),
+    ("root=nfs:10.0.0.1:/x", "nfs"),
+    ("root=dhcp", "root=dhcp"),
+    (f"root={URI} nbdroot.mount=nbd://h/x", "nbdroot.mount"),
+    (f"root={URI} nbdroot.fallbck=h", "nbdroot.fallbck"),
+    (f"root={URI} ip=10.0.0.300::::::none", "ip="),
+    (f"root={URI} BOOTIF=01-02", "BOOTIF"),
+])
+def test_bad_parameter_gets_last_words_that_name_it(boot, network, append, words):
+    guest = boot(append)
+    guest.wait_log("this machine cannot boot", 20)
+    lab.wait_until(lambda: "next:" in guest.log(), 5, "the last words' end")
+    framed = [line for line in guest.log().splitlines() if "nbdroot: |" in line]
+    assert any(words in line for line in framed), framed
+    assert any("step:" in line for line in framed)
+    assert any("try:" in line for line in framed)
+
+
+def test_image_without_an_init_gets_last_words(boot, network, tmp_path):
+    image = lab.make_image(tmp_path / "empty.img", "16M")
+    server = lab.Server(network, {"root": image})
+    server.start()
+    try:
+        guest = boot(f"root={URI} {IP}")
+        guest.wait_log("this machine cannot boot", 20)
+        guest.wait_log("has none of /sbin/init", 5)
+    finally:
+        server.close()
