@@ -226,7 +226,7 @@ int listen_open(struct listeners *l, const struct config *config)
 
 int listen_accept(int fd)
 {
-	struct sockaddr_storage ss;
+	struct sockaddr_storage ss = { 0 };
 	socklen_t size = sizeof(ss);
 	int conn = accept4(fd, (struct sockaddr *)&ss, &size, SOCK_CLOEXEC);
 
