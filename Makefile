@@ -172,7 +172,7 @@ $(BUILD)/man/%: docs/%.scd
 
 # ---- everything a user types --------------------------------------------------------------
 
-.PHONY: help deps demo check check-unit check-system check-boot check-long lint asan repro \
+.PHONY: help deps demo check check-unit check-system check-boot check-long lint asan \
 	install clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -261,9 +261,6 @@ asan: ## unit and server tests under AddressSanitizer and UndefinedBehaviorSanit
 
 lint: ## everything that a machine can find fault with
 	$(Q)tests/lint/run.sh
-
-repro: ## build twice and compare
-	$(Q)tests/lint/repro.sh
 
 install: all $(BOOT_FILES) ## install to DESTDIR and PREFIX
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7 \
