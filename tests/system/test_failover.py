@@ -87,8 +87,8 @@ def test_fsynced_records_survive_every_kill_and_restart_of_the_server(guest, ser
         wait_progress(guest)
         returns.append((killed_at, server.up_at, float(output)))
 
-    log = [tuple(map(float, line.split()[1:]))
-           for line in guest.run("cat /tmp/acked").splitlines()]
+    log = [tuple(map(float, line.split()))
+           for line in guest.run("cat /tmp/guest-write.slow").splitlines()]
     in_flight = []
     for killed_at, up_at, _ in returns:
         stalled = [end for start, end in log if start <= killed_at + 0.05 and end >= up_at]
