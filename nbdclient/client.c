@@ -71,13 +71,29 @@ static void set_why(struct client *c, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* The same failure again is not news, until a minute has passed. */
+/* FNV-1a: to know a text again without keeping it. */
+static uint64_t hash_of(const char *text)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (; *text; text++)
+		h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+	return h;
+}
+
+/*
+ * The same failure of the same address again is not news, until a minute has passed. Addresses
+ * are tried in turn: with one memory for all, each try would be news.
+ */
 static bool is_news(struct client *c, uint64_t now)
 {
-	if (strcmp(c->why, c->logged) == 0 && now - c->logged_ns < LOG_AGAIN_S * CLOCK_NS_PER_S)
+	size_t i = c->address ? (size_t)(c->address - c->addresses.address) : 0;
+	uint64_t hash = hash_of(c->why);
+
+	if (c->said[i].hash == hash && now - c->said[i].at_ns < LOG_AGAIN_S * CLOCK_NS_PER_S)
 		return false;
-	memcpy(c->logged, c->why, sizeof(c->logged));
-	c->logged_ns = now;
+	c->said[i].hash = hash;
+	c->said[i].at_ns = now;
 	return true;
 }
 
@@ -278,7 +294,7 @@ static void after_attach(struct client *c)
 
 	c->link_fd = steal_fd(&c->fd);
 	c->next_watch_ns = now;
-	c->logged[0] = '\0';
+	memset(c->said, 0, sizeof(c->said));
 	c->why[0] = '\0';
 	if (s->losses > 0 || c->is_adopted)
 		log_info("%s: server %s is back after %" PRIu64 ".%" PRIu64

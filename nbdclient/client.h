@@ -48,11 +48,12 @@ struct client {
 	const struct dial_address *address;
 	uint64_t next_watch_ns;
 	uint32_t random;
-	int exit_status;             /* -1: go on */
-	char why[CLIENT_WHY_MAX];    /* of the last failure */
-	char logged[CLIENT_WHY_MAX]; /* the last one that was logged */
-	uint64_t logged_ns;
-	char name[16]; /* "nbd0", for log lines; "nbd" before it is known */
+	int exit_status;          /* -1: go on */
+	char why[CLIENT_WHY_MAX]; /* of the last failure */
+	struct {
+		uint64_t hash, at_ns;
+	} said[DIAL_ADDRESSES_MAX]; /* the last failure that was logged, by address */
+	char name[16];              /* "nbd0", for log lines; "nbd" before it is known */
 };
 
 /* Initialises the private part. 0 or negative errno. */

@@ -336,6 +336,9 @@ def test_fallback_server_takes_over_the_same_image(guest, network, server, image
     guest.run("mount -t ext3 /dev/nbd0 /mnt")
     writer = start_writing(guest)
     server.kill()
+    time.sleep(2)
+    # both addresses refuse, in turn, again and again: said once of each
+    assert guest.log().count("Connection refused") == 2
     other.start()
     try:
         wait_progress(guest)
