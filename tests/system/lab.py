@@ -21,6 +21,8 @@ import time
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("NBDROOT_BUILD", TOP / "build")).resolve()
+# e2fsck, debugfs, nbd-server: for who is not root, too
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 NBDSERVE = BUILD / "nbdserve"
 NBDROOT = BUILD / "nbdroot"
 NBDCLIENT = BUILD / "nbdclient"
