@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 What the tests share. A test that cannot run here skips with the reason; with the packages of
-images/packages installed, none does. NBDROOT_NO_SKIP=1 turns every skip into a failure, which is
-how `make check` runs.
+images/packages installed, none does: NBDROOT_NO_SKIP (not empty) turns every skip into a failure,
+which is how root's `make check` runs.
 """
 import os
 import pathlib
