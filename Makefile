@@ -218,6 +218,8 @@ demo-run: $(DEMO_FILES)
 
 UNIT_PROGRAMS := $(UNIT_TESTS:%=$(BUILD)/unit/%)
 REPLAYS := $(FUZZERS:%=$(BUILD)/unit/replay-%)
+# Objects stay: they are what the next build starts from.
+.SECONDARY:
 .SECONDEXPANSION:
 $(BUILD)/unit/test-%: $(BUILD)/glibc/tests/unit/test-%.o \
 		$$(call glibc_obj,$$(UNIT_test-$$*) $$(PROTO_SRC) $$(BASE_SRC))
