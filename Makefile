@@ -48,7 +48,7 @@ BASE_SRC := base/backoff.c base/fd.c base/json.c base/log.c base/parse.c
 PROTO_SRC := proto/handshake-client.c proto/handshake-server.c proto/names.c proto/request.c \
 	proto/wire.c
 
-NBDCLIENT_LIB := nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdclient/dial.c \
+NBDCLIENT_LIB := nbdclient/alive.c nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdclient/dial.c \
 	nbdclient/identity.c nbdclient/kernel.c nbdclient/negotiate.c nbdclient/options.c \
 	nbdclient/query.c nbdclient/report.c nbdclient/resident.c nbdclient/session.c \
 	nbdclient/status.c nbdclient/uri.c

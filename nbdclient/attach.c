@@ -2,6 +2,7 @@
 /* See attach.h. */
 #include "attach.h"
 
+#include "alive.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "client.h"
@@ -9,16 +10,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 
 enum {
-	ALIVE_WAIT_MS = 3000,    /* for an adopted device to answer a read */
 	RESOLVE_AGAIN_MS = 1000, /* while a name cannot be resolved */
-	INHERITED_FDS_MAX = 64,
 };
 
 /* Large, and needed from beginning to end: not on the stack, not on a heap. */
@@ -111,46 +108,6 @@ static int find_device(const char *backend)
 	return found;
 }
 
-/*
- * Whether an attached device answers, by a read past every cache. A child does it, for the read
- * of a dead device waits for ever and cannot be killed until the device is back.
- */
-static bool is_alive(int index, uint8_t head[static IDENTITY_HEAD_SIZE])
-{
-	static uint8_t buffer[IDENTITY_HEAD_SIZE] __attribute__((aligned(4096)));
-	struct pollfd pfd = { .events = POLLIN };
-	int fds[2];
-	bool alive = false;
-	pid_t child;
-
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return false;
-	signal(SIGCHLD, SIG_IGN); /* nobody waits for it */
-	child = fork();
-	if (child == 0) {
-		char path[32];
-		int fd;
-
-		/* It may outlive us by an outage: nobody may wait for the end of our pipes. */
-		for (fd = 0; fd < INHERITED_FDS_MAX; fd++)
-			if (fd != fds[1])
-				close(fd);
-		snprintf(path, sizeof(path), "/dev/nbd%d", index);
-		fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-		if (fd < 0 || fd_pread_all(fd, buffer, sizeof(buffer), 0) < 0)
-			_exit(1);
-		_exit(fd_write_all(fds[1], buffer, sizeof(buffer)) < 0);
-	}
-	close(fds[1]);
-	pfd.fd = fds[0];
-	if (child > 0 && poll(&pfd, 1, ALIVE_WAIT_MS) == 1)
-		alive = fd_read_all(fds[0], head, IDENTITY_HEAD_SIZE) == 0;
-	if (child > 0 && !alive)
-		kill(child, SIGKILL);
-	close(fds[0]);
-	return alive;
-}
-
 /* What the export was at first, from the earlier instance's page or, failing that, from /sys. */
 static void recall_identity(struct client *c, const struct status *before)
 {
@@ -161,8 +118,9 @@ static void recall_identity(struct client *c, const struct status *before)
 		c->first = before->first;
 		return;
 	}
-	log_warn("nbd%d: no record of the first session in /run/nbdclient (its flags cannot be "
-		 "compared)",
+	log_warn("nbd%d: no record of the first session in /run/nbdclient (flags, and without a "
+		 "live "
+		 "link the file system, cannot be compared)",
 		 c->index);
 	memset(&c->first, 0, sizeof(c->first));
 	c->first.info.size = kernel_read_size(c->index);
@@ -198,7 +156,7 @@ static int look_for_device(struct client *c, bool *alive)
 	}
 
 	/* The reading child first: it must not inherit the lock. */
-	*alive = is_alive(c->index, head);
+	*alive = alive_check(c->index, CLIENT_ALIVE_WAIT_MS, head);
 	r = status_open(c->index, &c->page, &before);
 	if (r == STATUS_E_ATTENDED) {
 		log_error("/dev/nbd%d is attached to \"%s\" already and looked after by another "

@@ -2,6 +2,7 @@
 /* See client.h. */
 #include "client.h"
 
+#include "alive.h"
 #include "base/log.h"
 #include "proto/names.h"
 
@@ -251,6 +252,15 @@ static int first_connect(struct client *c)
 		return failed(c, true);
 	}
 	set_name(c);
+	/* Before the first request: larger ones would be answered with errors. */
+	r = kernel_limit_request(c->index, info->block_max);
+	if (r < 0) {
+		set_why(c, "the kernel's requests cannot be limited to the server's %u bytes: %s",
+			info->block_max, strerror(-r));
+		if (kernel_disconnect(&c->kernel, c->index) < 0)
+			log_warn("%s: stays attached", c->name);
+		return failed(c, true);
+	}
 	r = kernel_set_io_timeout(c->index, CLIENT_IO_TIMEOUT_MS);
 	if (r < 0)
 		log_warn("%s: cannot set queue/io_timeout: %s (after an outage, requests that were "
@@ -267,14 +277,40 @@ static int first_connect(struct client *c)
 	return EV_HANDED;
 }
 
+/*
+ * After a reconfiguration of an adopted device: is the new socket in use? The driver drops it
+ * without a word while its old one lives, and of that we have no copy to shut down. False: try
+ * again, until the old one is dead or answers.
+ */
+static bool is_taken(struct client *c, uint64_t received_before)
+{
+	uint8_t head[IDENTITY_HEAD_SIZE];
+
+	if (!alive_check(c->index, CLIENT_ALIVE_WAIT_MS, head)) {
+		set_why(c, "the kernel keeps its old connection, which does not answer");
+		return false;
+	}
+	/* The device answers, but not through our socket: its old link was only slow. */
+	if (c->address->addr.ss_family != AF_UNIX && dial_received(c->fd) == received_before)
+		drop(c);
+	return true;
+}
+
 static int reconnect(struct client *c)
 {
+	uint64_t received = dial_received(c->fd);
 	int r = kernel_reconfigure(&c->kernel, c->index, c->fd, c->backend);
 
+	if (r == 0 && c->is_adopted && !is_taken(c, received))
+		return failed(c, false);
 	if (r == 0) {
-		/* A file system made since then is what to look for from now on. */
-		if (!c->first.has_uuid && c->negotiate.identity.has_uuid)
-			c->first = c->negotiate.identity;
+		/* A file system made since then, or mounted since, is what to look for now. */
+		if (c->negotiate.identity.has_uuid) {
+			c->first.has_uuid = true;
+			memcpy(c->first.uuid, c->negotiate.identity.uuid, sizeof(c->first.uuid));
+			c->first.mount_time_s = c->negotiate.identity.mount_time_s;
+			c->first.mount_count = c->negotiate.identity.mount_count;
+		}
 		return EV_HANDED;
 	}
 	if (!kernel_is_attached(c->index)) {

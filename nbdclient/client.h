@@ -20,6 +20,7 @@ enum {
 	 * up to whole seconds.
 	 */
 	CLIENT_IO_TIMEOUT_MS = 1000,
+	CLIENT_ALIVE_WAIT_MS = 3000, /* for an adopted device to answer a read */
 };
 
 struct client {

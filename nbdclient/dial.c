@@ -138,3 +138,12 @@ bool dial_is_silent(int fd)
 		return info.tcpi_probes >= DIAL_KEEPALIVE_COUNT;
 	return true;
 }
+
+uint64_t dial_received(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t size = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 ? 0
+								       : info.tcpi_bytes_received;
+}

@@ -50,6 +50,9 @@ int dial_finish(int fd) _must_check_;
  */
 bool dial_is_silent(int fd);
 
+/* How many bytes the connection has received so far; 0 for a unix socket. */
+uint64_t dial_received(int fd);
+
 enum {
 	/* A lost network is found in at most this and a second, idle or busy. */
 	DIAL_SILENT_MS = 8000,

@@ -12,6 +12,8 @@
 /* Documentation/filesystems/ext4/super.rst */
 enum {
 	EXT_SUPERBLOCK = 1024,
+	EXT_S_MTIME = EXT_SUPERBLOCK + 0x2c,
+	EXT_S_MNT_COUNT = EXT_SUPERBLOCK + 0x34,
 	EXT_S_MAGIC = EXT_SUPERBLOCK + 0x38,
 	EXT_S_UUID = EXT_SUPERBLOCK + 0x68,
 };
@@ -19,8 +21,14 @@ enum {
 void identity_read_head(struct identity *id, const uint8_t head[static IDENTITY_HEAD_SIZE])
 {
 	id->has_uuid = head[EXT_S_MAGIC] == 0x53 && head[EXT_S_MAGIC + 1] == 0xef;
-	if (id->has_uuid)
-		memcpy(id->uuid, head + EXT_S_UUID, sizeof(id->uuid));
+	if (!id->has_uuid)
+		return;
+	memcpy(id->uuid, head + EXT_S_UUID, sizeof(id->uuid));
+	id->mount_time_s = (uint32_t)head[EXT_S_MTIME] | (uint32_t)head[EXT_S_MTIME + 1] << 8 |
+			   (uint32_t)head[EXT_S_MTIME + 2] << 16 |
+			   (uint32_t)head[EXT_S_MTIME + 3] << 24;
+	id->mount_count =
+		(uint16_t)(head[EXT_S_MNT_COUNT] | (unsigned)head[EXT_S_MNT_COUNT + 1] << 8);
 }
 
 bool identity_same(const struct identity *first, const struct identity *now,
@@ -67,6 +75,18 @@ bool identity_same(const struct identity *first, const struct identity *now,
 		parse_format_uuid(first->uuid, text2);
 		parse_format_uuid(now->uuid, text);
 		snprintf(why, IDENTITY_WHY_MAX, "it holds the file system %s, not %s", text, text2);
+		return false;
+	}
+	/*
+	 * Both together: e2fsck sets the count back but not the time, and a client whose clock is
+	 * wrong sets the time back but not the count.
+	 */
+	if (first->has_uuid && now->mount_time_s < first->mount_time_s &&
+	    now->mount_count < first->mount_count) {
+		snprintf(why, IDENTITY_WHY_MAX,
+			 "it is an older copy: last mounted at %u (mount %u), not at %u (mount %u)",
+			 now->mount_time_s, now->mount_count, first->mount_time_s,
+			 first->mount_count);
 		return false;
 	}
 	return true;

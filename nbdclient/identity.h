@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What makes an export the same one as before: size, flags, block sizes and the UUID of an
- * ext2/3/4 file system. Compared before a new connection is given to the kernel, because a write
- * into another image cannot be taken back. Pure.
+ * ext2/3/4 file system; and, as far as its superblock tells, that it is not an older copy. Compared
+ * before a new connection is given to the kernel, because a write into another image cannot be
+ * taken back. Pure.
  */
 #ifndef NBDCLIENT_IDENTITY_H
 #define NBDCLIENT_IDENTITY_H
@@ -22,11 +23,14 @@ struct identity {
 	struct nbd_export_info info;
 	bool has_uuid;
 	uint8_t uuid[16];
+	/* of the same superblock; each mount moves both forward, clocks and e2fsck willing */
+	uint32_t mount_time_s;
+	uint16_t mount_count;
 };
 
 /*
- * Takes the UUID from the first IDENTITY_HEAD_SIZE bytes of the export; without an ext superblock
- * there is none.
+ * Takes what the superblock says from the first IDENTITY_HEAD_SIZE bytes of the export; without an
+ * ext superblock there is none.
  */
 void identity_read_head(struct identity *id, const uint8_t head[static IDENTITY_HEAD_SIZE]);
 

@@ -339,6 +339,25 @@ int kernel_set_io_timeout(int index, unsigned ms)
 	return fd_write_file(path, text);
 }
 
+int kernel_limit_request(int index, uint32_t max_bytes)
+{
+	char path[64], text[16];
+	uint64_t now_kb;
+	int r;
+
+	snprintf(path, sizeof(path), "/sys/block/nbd%d/queue/max_sectors_kb", index);
+	r = fd_read_file(path, text, sizeof(text));
+	if (r < 0)
+		return r;
+	r = parse_u64(text, UINT32_MAX, &now_kb);
+	if (r < 0)
+		return r;
+	if (now_kb <= max_bytes / 1024)
+		return 0;
+	snprintf(text, sizeof(text), "%u", max_bytes / 1024);
+	return fd_write_file(path, text);
+}
+
 bool kernel_is_attached(int index)
 {
 	char path[64];

@@ -73,6 +73,12 @@ int kernel_next_dead(struct kernel *k, int *index) _must_check_;
  */
 int kernel_set_io_timeout(int index, unsigned ms) _must_check_;
 
+/*
+ * Keeps the driver's requests at or below max_bytes, the largest that the server takes. 0 or
+ * negative errno; -EINVAL when it is less than a page.
+ */
+int kernel_limit_request(int index, uint32_t max_bytes) _must_check_;
+
 /* Whether the device is configured. */
 bool kernel_is_attached(int index);
 

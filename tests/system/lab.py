@@ -291,7 +291,7 @@ class Guest:
     def io_errors(self):
         """Lines of the kernel log that no test may see."""
         words = ("I/O error", "Buffer I/O", "aborted", "EXT4-fs error", "EXT4-fs warning",
-                 "JBD2: Error", "Remounting filesystem read-only", "blk_update_request")
+                 "JBD2: Error", "Aborting journal", "Remounting filesystem read-only", "blk_update_request")
         return [line for line in self.log().splitlines() if any(w in line for w in words)]
 
     def status(self, device="/dev/nbd0"):
@@ -321,14 +321,6 @@ def make_image(path, size, *options):
 
 
 def fsck_is_clean(path):
-    """e2fsck's verdict after the journal was replayed as a mount would; on a copy."""
-    copy = f"{path}.fsck"
-    shutil.copyfile(path, copy)
-    try:
-        subprocess.run(["e2fsck", "-E", "journal_only", "-y", copy], check=False,
-                       capture_output=True)
-        result = subprocess.run(["e2fsck", "-fn", copy], check=False, capture_output=True,
-                                text=True)
-        return result.returncode == 0, result.stdout + result.stderr
-    finally:
-        os.unlink(copy)
+    """e2fsck -fn's verdict on an image that was unmounted, and what it said."""
+    result = subprocess.run(["e2fsck", "-fn", path], check=False, capture_output=True, text=True)
+    return result.returncode == 0, result.stdout + result.stderr

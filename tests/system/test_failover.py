@@ -77,10 +77,10 @@ def test_fsynced_records_survive_every_kill_and_restart_of_the_server(guest, ser
         time.sleep(rng.uniform(0.05, 0.5))
         server.kill()
         killed_at = time.time()
-        time.sleep(rng.uniform(0.0, 1.5))
         # a request that finds no server at all: new, unlike the one in flight at the kill
         reader = guest.start(f"dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 skip={number} "
                              "iflag=direct 2>/dev/null; date +%s.%N")
+        time.sleep(rng.uniform(0.1, 1.5))
         server.start()
         status, output = guest.finish(reader, 15)
         assert status == 0
@@ -138,6 +138,82 @@ def test_server_that_stalls_is_waited_for_and_not_cut_off(guest, server, image):
     wait_progress(guest)
     assert guest.status()["outages"] == 0
     finish(guest, server, image, writer)
+
+
+def test_server_that_stalls_with_its_window_closed_is_not_cut_off_either(guest, server):
+    """More is written than its socket buffers hold: its kernel can only answer window probes."""
+    guest.run(f"nbdclient attach {URI} --device /dev/nbd0")
+    server.signal(signal.SIGSTOP)
+    job = guest.start("dd if=/dev/zero of=/dev/nbd0 bs=1M count=48 oflag=direct 2>&1")
+    time.sleep(25)
+    assert guest.status()["outages"] == 0
+    assert guest.is_running(job)
+    server.signal(signal.SIGCONT)
+    status, output = guest.finish(job, 30)
+    assert status == 0, output
+    assert guest.status()["outages"] == 0
+    assert not guest.io_errors()
+
+
+def test_older_copy_of_the_image_is_refused(guest, server, image, tmp_path):
+    guest.run(f"nbdclient attach {URI} --device /dev/nbd0")
+    older = tmp_path / "older.img"
+    shutil.copyfile(image, older)
+    guest.run("mount -t ext3 /dev/nbd0 /mnt && echo hello >/mnt/f && sync")
+    server.kill()
+    server.start()
+    lab.wait_until(lambda: guest.status()["outages"] == 1, 10, "the loss")
+    guest.wait_state("attached")
+    server.kill()
+    server.exports = {"root": older}
+    server.start()
+    assert "older copy" in guest.wait_state("refused")["last_error"]
+
+
+def test_successor_is_not_fooled_by_a_kernel_that_keeps_its_old_connection(
+        guest, network, server, image, tmp_path):
+    """The driver drops a new socket without a word as long as its old one lives."""
+    copy = tmp_path / "copy.img"
+    shutil.copyfile(image, copy)
+    other = lab.Server(network, {"root": copy}, port=10810)
+    other.start()
+    try:
+        guest.run(f"nbdclient attach {URI} --device /dev/nbd0")
+        server.signal(signal.SIGSTOP)
+        guest.run(f"kill -9 {guest.status()['pid']}")
+        job = guest.start(f"nbdclient attach {URI} --device /dev/nbd0 "
+                          f"--fallback nbd://{lab.SERVER_IP}:10810/root")
+        time.sleep(20)
+        assert guest.is_running(job), "it calls attached what does not answer"
+        server.signal(signal.SIGCONT)
+        status, output = guest.finish(job, 30)
+        assert status == 0, output
+        guest.run("dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct")
+        # and whatever link it is, its loss is noticed
+        other.kill()
+        server.kill()
+        lab.wait_until(lambda: guest.status()["state"] != "attached", 10, "the loss")
+        server.start()
+        guest.wait_state("attached")
+        guest.run("dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct skip=9")
+    finally:
+        other.close()
+
+
+def test_servers_largest_request_is_respected(guest, network, tmp_path):
+    image = lab.make_image(tmp_path / "root.img", "64M")
+    server = lab.Server(network, {}, argv=[
+        "nbdkit", "-f", "-i", lab.SERVER_IP, "--filter=blocksize-policy", "file", image,
+        "blocksize-minimum=1", "blocksize-preferred=4096", "blocksize-maximum=64K",
+        "blocksize-error-policy=error"])
+    server.start()
+    try:
+        guest.run(f"nbdclient attach {URI} --device /dev/nbd0")
+        guest.run("dd if=/dev/zero of=/dev/nbd0 bs=1M count=8 oflag=direct")
+        guest.run("dd if=/dev/nbd0 of=/dev/null bs=1M count=8 iflag=direct")
+        assert not guest.io_errors()
+    finally:
+        server.close()
 
 
 def test_killed_nbdclient_leaves_io_working_and_its_successor_adopts_the_device(
@@ -322,7 +398,9 @@ def test_two_devices_live_side_by_side(guest, network, image, tmp_path):
         server.kill()
         server.start()
         for device in ("/dev/nbd0", "/dev/nbd1"):
+            lab.wait_until(lambda d=device: guest.status(d)["outages"] == 1, 10, "the loss")
             guest.wait_state("attached", device=device)
+            guest.run(f"dd if={device} of=/dev/null bs=4096 count=1 iflag=direct")
         devices = json.loads(guest.run("nbdclient status --json"))
         assert sorted(d["size"] for d in devices) == [16 << 20, 64 << 20]
     finally:

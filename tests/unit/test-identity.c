@@ -100,6 +100,26 @@ TEST(other_file_system_is_another_export)
 	CHECK(strstr(why, "is not on it"));
 }
 
+TEST(older_copy_of_the_same_file_system_is_another_export)
+{
+	struct identity a = example(), b = example();
+
+	a.mount_time_s = 1000;
+	a.mount_count = 5;
+	b = a;
+	CHECK(identity_same(&a, &b, why));
+	b.mount_time_s = 999;
+	b.mount_count = 4;
+	CHECK(!identity_same(&a, &b, why));
+	CHECK(strstr(why, "older copy"));
+	b.mount_time_s = 1001; /* mounted since, and checked: the count began anew */
+	b.mount_count = 1;
+	CHECK(identity_same(&a, &b, why));
+	b.mount_time_s = 10; /* mounted since, by a client without a clock */
+	b.mount_count = 6;
+	CHECK(identity_same(&a, &b, why));
+}
+
 TEST(first_session_without_a_file_system_says_nothing_of_uuids)
 {
 	struct identity a = example(), b = example();
@@ -125,4 +145,11 @@ TEST(uuid_comes_from_an_ext_superblock_only)
 	CHECK(id.has_uuid);
 	CHECK_EQ(id.uuid[0], 7);
 	CHECK_EQ(id.uuid[15], 9);
+	head[1024 + 0x2c] = 0x78;
+	head[1024 + 0x2f] = 0x12;
+	head[1024 + 0x34] = 0x34;
+	head[1024 + 0x35] = 0x56;
+	identity_read_head(&id, head);
+	CHECK_EQ(id.mount_time_s, 0x12000078);
+	CHECK_EQ(id.mount_count, 0x5634);
 }
