@@ -241,7 +241,8 @@ check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fu
 # As root, with the packages, nothing may be skipped; who is not root cannot mount, for example.
 PYTEST = NBDROOT_BUILD=$(BUILD) NBDROOT_NO_SKIP=$(filter 0,$(shell id -u)) $(PYTHON) -m pytest -p no:cacheprovider -q
 check-system: $(PROGRAMS) man $(BOOT_FILES) $(BUILD)/guest $(BUILD)/kernel/.done ## real processes and kernels
-	$(Q)$(PYTEST) -n 3 tests/system tests/interop
+	$(Q)$(PYTEST) -n 3 tests/system tests/interop -k "not survive_every_kill"
+	$(Q)$(PYTEST) -s tests/system/test_failover.py -k survive_every_kill
 check-boot: $(DEMO_FILES) ## an emulated diskless machine boots while its server is killed
 	$(Q)$(PYTEST) tests/boot
 check-long: ## a hundred kills under an fsync loop, with strict limits

@@ -120,7 +120,8 @@ static pid_t start_client(const struct boot *b, const struct boot_device *d, con
 			  int stderr_fd)
 {
 	char fallbacks[CMDLINE_FALLBACKS_MAX][BOOT_URI_MAX];
-	const char *argv[8 + 2 * CMDLINE_FALLBACKS_MAX];
+	const char *argv[10 + 2 * CMDLINE_FALLBACKS_MAX];
+	char patience[16];
 	size_t n = 0;
 
 	argv[n++] = "@nbdclient";
@@ -134,6 +135,11 @@ static pid_t start_client(const struct boot *b, const struct boot_device *d, con
 			continue; /* nbd+unix has no other server */
 		argv[n++] = "--fallback";
 		argv[n++] = fallbacks[i];
+	}
+	if (b->cmdline.wants_shell) {
+		snprintf(patience, sizeof(patience), "%d", BOOT_PATIENCE_S);
+		argv[n++] = "--connect-timeout";
+		argv[n++] = patience;
 	}
 	argv[n] = NULL;
 	return proc_spawn(NBDCLIENT, argv, &(struct proc_options){ .stderr_fd = stderr_fd });
@@ -192,9 +198,10 @@ static int attach_one(struct boot *b, size_t index)
 {
 	struct boot_device *d = &b->devices[index];
 	char node[32], last[LASTWORDS_MAX] = "";
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, started_ns;
 
 	snprintf(node, sizeof(node), "/dev/nbd%zu", index);
+	started_ns = clock_now_ns();
 	for (;;) {
 		struct said said = { .fd = -1 };
 		int status = run_client(b, d, node, &said);
@@ -211,6 +218,9 @@ static int attach_one(struct boot *b, size_t index)
 				 "nbdclient ended without a word (%s)", proc_status_text(status));
 		/* 2: the URI makes no sense; 126, 127: it could not even be executed. */
 		if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) > 125))
+			return lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
+		if (b->cmdline.wants_shell &&
+		    clock_now_ns() - started_ns >= BOOT_PATIENCE_S * CLOCK_NS_PER_S)
 			return lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
 		/* Refused: perhaps an export that is yet to be made. The same words only once. */
 		if (strcmp(last, said.last) != 0)

@@ -25,6 +25,12 @@
 #define BOOT_NEWROOT "/newroot"
 
 enum {
+	/*
+	 * Cards, leases and servers are waited for without end; with rd.shell, a person who asked
+	 * for a shell gets it after this long.
+	 */
+	BOOT_PATIENCE_S = 60,
+
 	BOOT_DEVICES_MAX = 1 + CMDLINE_MOUNTS_MAX + 1, /* root, extra mounts, rpmdb */
 	BOOT_URI_MAX = 1024,
 	BOOT_PATH_MAX = 512,

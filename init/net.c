@@ -95,9 +95,15 @@ static void say_what_is_missing(const struct cmdline *c, const struct net_card *
 			 seconds, is_named(c) ? wanted + 1 : list);
 }
 
-/* Waits for ever for a card that is wanted and has a link. */
-static void pick_card(const struct cmdline *c, struct net_card *out)
+static bool is_out_of_patience(const struct cmdline *c, const struct wait *w)
 {
+	return c->wants_shell && waited_s(w) >= BOOT_PATIENCE_S;
+}
+
+/* Waits for a card that is wanted and has a link: for ever, unless rd.shell asks for a shell. */
+static int pick_card(struct boot *b, struct net_card *out)
+{
+	const struct cmdline *c = &b->cmdline;
 	struct net_card cards[NET_CARDS_MAX];
 	uint64_t seen_ns = 0;
 	struct wait w;
@@ -123,9 +129,13 @@ static void pick_card(const struct cmdline *c, struct net_card *out)
 			    (is_named(c) &&
 			     clock_now_ns() - seen_ns > NAMED_LINK_WAIT_S * CLOCK_NS_PER_S)) {
 				*out = cards[i];
-				return;
+				return 0;
 			}
 		}
+		if (is_out_of_patience(c, &w))
+			return lastwords_leave(&b->words, NULL, "no %s after %u s",
+					       is_seen ? "network link" : "network card to use",
+					       waited_s(&w));
 		if (wait_is_due(&w))
 			say_what_is_missing(c, cards, count, is_seen, waited_s(&w));
 		/* USB and slow buses: their devices appear while we wait. */
@@ -189,7 +199,7 @@ static bool has_link_now(const char *interface)
 	return fd_read_file(path, text, sizeof(text)) > 0 && text[0] == '1';
 }
 
-/* Waits for ever for the first lease; udhcpc stays and renews it. */
+/* Waits for the first lease, as pick_card() does; udhcpc stays and renews it. */
 static int wait_for_lease(struct boot *b)
 {
 	unsigned int restart_after_ms = 500;
@@ -219,6 +229,11 @@ static int wait_for_lease(struct boot *b)
 			read_lease(b, text);
 			return 0;
 		}
+		if (is_out_of_patience(&b->cmdline, &w))
+			return lastwords_leave(
+				&b->words, NULL, "DHCP on %s (link %s): no answer after %u s",
+				b->net.interface, has_link_now(b->net.interface) ? "up" : "down",
+				waited_s(&w));
 		if (wait_is_due(&w))
 			log_warn("DHCP on %s (%s, link %s): no answer after %u s; asking on",
 				 b->net.interface, b->net.mac,
@@ -285,7 +300,8 @@ int net_up(struct boot *b)
 		return 0;
 	}
 
-	pick_card(&b->cmdline, &card);
+	if (pick_card(b, &card) != 0)
+		return LASTWORDS_FAILED;
 	snprintf(b->net.interface, sizeof(b->net.interface), "%s", card.name);
 	snprintf(b->net.mac, sizeof(b->net.mac), "%s", card.mac_text);
 	log_info("network card %s (%s), link %s", card.name, card.mac_text,

@@ -42,9 +42,9 @@ struct kernel_device {
 /*
  * Configures device *index (or the first free one) with one socket. The driver takes a reference
  * of its own; fd stays the caller's, who keeps it: shutdown() on it is the only thing that frees
- * a driver stuck in a send. No request timeout is set, so a slow server is never cut off, and the
- * wait for a new socket is as long as the driver can count: 2^31-1 s.
- * 0 with *index set, KERNEL_E_BUSY or negative errno; the socket has been shut down then.
+ * a driver stuck in a send. No request timeout is set, so the driver never cuts off a slow server,
+ * and the wait for a new socket is as long as the driver can count: 2^31-1 s. 0 with *index set,
+ * KERNEL_E_BUSY or negative errno; the socket has been shut down then.
  */
 int kernel_connect(struct kernel *k, int fd, const struct kernel_device *dev,
 		   int *index) _must_check_;

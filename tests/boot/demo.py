@@ -35,7 +35,7 @@ def outage(story, server, when, check=lambda: None):
     time.sleep(AWAY)
     check()
     server.start()
-    story.say(f"started the server again, {AWAY} s later")
+    story.say("started the server again")
 
 
 def wait_back(story, box, start):
@@ -63,7 +63,11 @@ def play(folder, story):
         story.say("PXE has loaded Debian's kernel and our initramfs; the kernel starts")
         story.mark("PXE to kernel")
         box.wait_for(r"Run /init", 120)
-        outage(story, server, "the kernel runs, the root is not attached yet")
+        def misses_it():
+            box.wait_for(r"cannot reach server", 60)
+            story.say("the machine says that it cannot reach its server, and waits")
+
+        outage(story, server, "the kernel runs, the root is not attached yet", misses_it)
         number, _, match = box.wait_for(r"nbdroot: (/dev/nbd0: attached to .*)$", 60)
         story.say(match.group(1).strip())
         box.wait_for(r"EXT4-fs \(nbd0\): mounted", 60)

@@ -19,8 +19,8 @@ import lab
 URI = f"nbd://{lab.SERVER_IP}/root"
 ROUNDS = int(os.environ.get("NBDROOT_ROUNDS", "20"))
 SEED = int(os.environ.get("NBDROOT_SEED", "1"))
-# Other tests run beside this one: the limits of the README hold in `make check-long`, alone.
-SLACK = 1 if os.environ.get("NBDROOT_STRICT") else 5
+# `make check` runs on machines that do other things too; `make check-long` asks for the figures.
+SLACK = 1 if os.environ.get("NBDROOT_STRICT") else 2
 
 
 def attach_and_mount(guest, options=""):

@@ -91,16 +91,27 @@ def test_root_lives_through_a_kill_of_the_server(boot, images_server):
     guest = boot(f"root={URI} rw {IP}")
     guest.wait_ready()
     job = guest.start("guest write /records /run/acked")
-    time.sleep(0.5)
+
+    def acked():
+        return int(guest.run("cat /run/acked 2>/dev/null | wc -l"))
+
     for _ in range(3):
+        before = acked()
+        lab.wait_until(lambda: acked() > before + 10, 10, "records")
         images_server.kill()
         time.sleep(0.5)
         images_server.start()
-        time.sleep(2.5)
+        before = acked()
+        lab.wait_until(lambda: acked() > before + 10, 10, "I/O to go on")
     guest.run("kill $(cat /tmp/guest-write.pid)")
     guest.finish(job)
+    guest.run("sync; echo 3 >/proc/sys/vm/drop_caches")
     assert guest.run("guest verify /records /run/acked").endswith(" 0 lost\n")
+    guest.run("mount -o remount,ro / && nbdclient status")
     assert not guest.io_errors()
+    images_server.kill()
+    clean, text = lab.fsck_is_clean(images_server.exports["root"])
+    assert clean, text
 
 
 def test_server_that_is_killed_before_the_root_is_attached_costs_only_time(
@@ -147,7 +158,7 @@ def test_missing_export_is_named_and_asked_for_again(boot, network, images):
 
 
 @pytest.mark.parametrize("append, words", [
-    ("", "root="),
+    ("root=", "root="),
     ("root=/dev/sda1", "root="),
     ("root=nfs:10.0.0.1:/x", "nfs"),
     ("root=dhcp", "root=dhcp"),
@@ -164,6 +175,13 @@ def test_bad_parameter_gets_last_words_that_name_it(boot, network, append, words
     assert any(words in line for line in framed), framed
     assert any("step:" in line for line in framed)
     assert any("try:" in line for line in framed)
+
+
+def test_shell_comes_after_a_minute_without_a_server_when_it_was_asked_for(boot, network):
+    guest = boot(f"root={URI} {IP} rd.shell")
+    guest.wait_log("this machine cannot boot", 90)
+    guest.wait_log("Connection refused", 5)
+    assert "[attach]" in guest.log()
 
 
 def test_image_without_an_init_gets_last_words(boot, network, tmp_path):
