@@ -89,7 +89,8 @@ derive_sources() {
 	rm -f "$dir"/sources.d/*
 	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
 		[ -r "$file" ] || continue
-		one_line "$ok" "$file" >"$dir/sources.d/$(basename "$file" .list).list"
+		# two files may have one name: /etc/apt/sources.list and one in sources.list.d
+		one_line "$ok" "$file" >>"$dir/sources.d/$(basename "$file" .list).list"
 	done
 	for file in /etc/apt/sources.list.d/*.sources; do
 		[ -r "$file" ] || continue
@@ -129,14 +130,15 @@ update() {
 	derive_sources
 	derive_conf
 	# One repository that fails need not matter; that none answered does.
-	APT_CONFIG=$dir/apt.conf apt-get -q update >"$dir/update.log" 2>&1 || :
+	good=yes
+	APT_CONFIG=$dir/apt.conf apt-get -q update >"$dir/update.log" 2>&1 || good=
 	for list in "$dir"/state/lists/*_Sources*; do
 		[ -e "$list" ] || {
 			cat "$dir/update.log" >&2
 			die "no package list could be fetched (see above); is the network up?"
 		}
 	done
-	touch "$dir/updated"
+	[ -z "$good" ] || touch "$dir/updated" # else the next run asks again
 }
 
 # Two recipes may run at the same time (make -j).

@@ -79,24 +79,36 @@ static int fill_content(struct fill *c, struct ext3_file *f, int fd, uint64_t si
 	return 0;
 }
 
+/* Nobody has changed the file since the tree was read: no image is better than a mixture. */
+static bool is_unchanged(const struct tree_node *n, int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	       (uint64_t)st.st_size == n->size_bytes && st.st_ino == n->host_inode &&
+	       st.st_dev == n->host_device && st.st_mtim.tv_sec == n->host_mtime.tv_sec &&
+	       st.st_mtim.tv_nsec == n->host_mtime.tv_nsec &&
+	       st.st_ctim.tv_sec == n->host_ctime.tv_sec &&
+	       st.st_ctim.tv_nsec == n->host_ctime.tv_nsec;
+}
+
 static int fill_file(struct fill *c, struct tree_node *n, int dir_fd)
 {
 	_cleanup_close_ int fd = -1;
 	struct ext3_file *f;
-	struct stat st;
 	int r;
 
 	fd = openat(dir_fd, n->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0)
 		return -errno;
-	/* Somebody changes the tree while it is read: no image is better than a mixture. */
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != n->size_bytes ||
-	    st.st_ino != n->host_inode)
+	if (!is_unchanged(n, fd))
 		return -ESTALE;
 	r = ext3_file_begin(c->fs, n->inode, &f);
 	if (r != 0)
 		return r;
 	r = fill_content(c, f, fd, n->size_bytes);
+	if (r == 0 && !is_unchanged(n, fd))
+		r = -ESTALE;
 	if (r != 0) {
 		ext3_file_abandon(f);
 		return r == -ENODATA ? -ESTALE : r; /* it became shorter */

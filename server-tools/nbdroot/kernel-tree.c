@@ -21,9 +21,11 @@
 static const char *const kernel_required[] = { "nbd", "ext4" };
 /* The DHCP client's packet sockets; most kernels have them built in. */
 static const char *const kernel_helpful[] = { "af_packet" };
-/* All of --drivers all that is not below its folder. */
-static const char kernel_virtual[] = "virtio_net,virtio_pci";
+/* All of --drivers all that is not below its folders: the cards of virtual machines. */
+static const char kernel_virtual[] = "virtio_net,virtio_pci,vmxnet3,hv_netvsc,xen-netfront";
 static const char kernel_ethernet[] = "kernel/drivers/net/ethernet/";
+/* Chips between a card and its cable: the kernel asks for them by alias when it finds one. */
+static const char kernel_phy[] = "kernel/drivers/net/phy/";
 
 /* What libkmod opens at boot: indexes, and the soft dependencies as text. */
 static const char *const kernel_indexes[] = {
@@ -112,6 +114,8 @@ static int kernel_choose_drivers(struct modules *m, const char *path, const char
 			if (r == 0 && count == 0)
 				r = kernel_skip(s, "all of drivers/net/ethernet",
 						MODULES_E_MISSING);
+			if (r == 0)
+				r = modules_want_folder(m, kernel_phy, &count);
 			if (r == 0)
 				r = kernel_choose_drivers(m, path, kernel_virtual, s);
 		} else {

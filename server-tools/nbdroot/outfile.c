@@ -22,6 +22,16 @@ bool outfile_is_locked(int fd, bool only_writers)
 	return false;
 }
 
+/* Against those who look with flock() and those who look with fcntl(). 0 or negative errno. */
+static int outfile_lock(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_OFD_SETLK, &lock) < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return -errno;
+	return 0;
+}
+
 /* May the file at o->path be replaced? 1: it is there and may; 0: there is none. */
 static int outfile_check_old(struct outfile *o, struct stat *st)
 {
@@ -44,14 +54,39 @@ static int outfile_check_old(struct outfile *o, struct stat *st)
 		log_error("%s: exists: not replaced; give --force to replace it", o->path);
 		return -EEXIST;
 	}
-	fd = open(o->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd >= 0 && outfile_is_locked(fd, false)) {
+	/*
+	 * Held until the new file is in its place: a server that opened the old one meanwhile would
+	 * go on writing into a file that nobody finds again.
+	 */
+	fd = open(o->path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0) {
+		int r = -errno;
+
+		log_error("%s: cannot be locked in order to replace it: %s", o->path, strerror(-r));
+		return r;
+	}
+	if (outfile_is_locked(fd, false) || outfile_lock(fd) < 0) {
 		log_error("%s: in use (locked by another process, a server perhaps): not "
 			  "replaced; stop its export first",
 			  o->path);
 		return -EBUSY;
 	}
+	o->old_fd = steal_fd(&fd);
 	return 1;
+}
+
+/* The path still names the file that we hold the lock of, or still names none. */
+static int outfile_check_unchanged(const struct outfile *o)
+{
+	struct stat held, there;
+
+	if (o->old_fd < 0)
+		return 0;
+	if (fstat(o->old_fd, &held) == 0 && lstat(o->path, &there) == 0 &&
+	    held.st_dev == there.st_dev && held.st_ino == there.st_ino)
+		return 0;
+	log_error("%s: was replaced by somebody else meanwhile: left alone", o->path);
+	return -EBUSY;
 }
 
 int outfile_open(struct outfile *o, const char *path, mode_t mode, bool may_replace)
@@ -60,7 +95,7 @@ int outfile_open(struct outfile *o, const char *path, mode_t mode, bool may_repl
 	size_t length = strlen(path);
 	int r, has_old;
 
-	*o = (struct outfile){ .path = path, .fd = -1, .may_replace = may_replace };
+	*o = (struct outfile){ .path = path, .fd = -1, .old_fd = -1, .may_replace = may_replace };
 	if (length == 0 || path[length - 1] == '/') {
 		log_error("\"%s\": not a file's name", path);
 		return -EINVAL;
@@ -121,7 +156,10 @@ int outfile_commit(struct outfile *o)
 			  strerror(-r));
 		return r;
 	}
-	if (o->may_replace) {
+	r = outfile_check_unchanged(o);
+	if (r < 0)
+		return r;
+	if (o->old_fd >= 0) {
 		if (rename(o->temp, o->path) < 0)
 			r = -errno;
 	} else if (renameat2(AT_FDCWD, o->temp, AT_FDCWD, o->path, RENAME_NOREPLACE) < 0) {
@@ -158,4 +196,7 @@ void outfile_deinit(struct outfile *o)
 	if (o->fd >= 0)
 		close(o->fd);
 	o->fd = -1;
+	if (o->old_fd >= 0)
+		close(o->old_fd);
+	o->old_fd = -1;
 }

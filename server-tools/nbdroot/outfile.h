@@ -17,6 +17,7 @@ struct outfile {
 	const char *path; /* the caller's */
 	char *temp;       /* NULL: nothing to remove */
 	int fd;
+	int old_fd; /* the file that is to be replaced, locked until it is; -1 */
 	bool may_replace;
 };
 

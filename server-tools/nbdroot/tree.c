@@ -229,6 +229,8 @@ static void tree_take_stat(const struct tree *t, struct tree_node *n, const stru
 	n->attr.device_minor = minor(st->st_rdev);
 	n->host_device = st->st_dev;
 	n->host_inode = st->st_ino;
+	n->host_mtime = st->st_mtim;
+	n->host_ctime = st->st_ctim;
 	n->size_bytes = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
 }
 

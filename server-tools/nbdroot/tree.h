@@ -15,7 +15,8 @@ struct tree_node {
 	struct ext3_attr attr;
 	uint64_t size_bytes;
 	uint64_t host_device, host_inode;
-	char *target; /* of a symbolic link */
+	struct timespec host_mtime, host_ctime; /* as read, not clamped */
+	char *target;                           /* of a symbolic link */
 	struct ext3_xattr *xattrs;
 	size_t n_xattrs;
 	struct tree_node *same_as; /* an earlier name of the same inode, or NULL */

@@ -206,7 +206,7 @@ static int take_lease(struct conn *c, struct served *s, char *text, size_t text_
 	case LEASE_E_TIMEOUT:
 		snprintf(text, text_size,
 			 "the last requests of this client's older connection have not ended in "
-			 "%u s; is the server's disk stuck?",
+			 "%d s; is the server's disk stuck?",
 			 CONN_TAKEOVER_S);
 		return -1;
 	default: snprintf(text, text_size, "the server stops"); return -1;

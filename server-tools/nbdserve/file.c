@@ -47,14 +47,21 @@ static int open_and_lock(const char *path, const struct stat *st, bool is_read_o
 	int flags = O_CLOEXEC | O_NOCTTY | (is_read_only ? O_RDONLY : O_RDWR);
 	struct flock lock = { .l_type = is_read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
 	_cleanup_close_ int fd = -1;
+	struct stat opened, there;
 
 	if (S_ISBLK(st->st_mode) && !is_read_only)
-		flags |= O_EXCL;
+		flags |= O_EXCL; /* fails while the kernel uses it: mounted, part of an array */
 	fd = open(path, flags);
 	if (fd < 0)
 		return -errno;
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
 		return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
+	/* Replaced while we waited for its lock: writes into this one would never be found again.
+	 */
+	if (fstat(fd, &opened) < 0 || stat(path, &there) < 0)
+		return -errno;
+	if (opened.st_dev != there.st_dev || opened.st_ino != there.st_ino)
+		return -EBUSY;
 	*out = steal_fd(&fd);
 	return 0;
 }

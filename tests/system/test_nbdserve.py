@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import nbd
@@ -104,7 +105,10 @@ class Slow:
         begun["stops in a name"] = self.server.client()
         begun["stops in a name"].send(
             struct.pack(">QII", nbd.IHAVEOPT, nbd.OPT_GO, 100) + go_data("ro"))
-        begun["asks for the list for ever"] = self.server.client()
+        chatty = self.server.client()
+        begun["asks for the list for ever"] = chatty
+        self.chatter = threading.Thread(target=self.ask_for_ever, args=(chatty.sock,), daemon=True)
+        self.chatter.start()
         self.silent = begun
         self.deaf = self.server.client("ro")
         for i in range(20000):
@@ -121,6 +125,16 @@ class Slow:
             ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child",
              sys.executable, "-c", DEAD_PEER, folder, folder / "cut.img"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)})
+
+    @staticmethod
+    def ask_for_ever(sock):
+        """A list every 100 ms until the connection is over; the answers fit in its buffers."""
+        try:
+            while True:
+                sock.sendall(struct.pack(">QII", nbd.IHAVEOPT, nbd.OPT_LIST, 0))
+                time.sleep(0.1)
+        except OSError:
+            pass
 
 
 @pytest.fixture(scope="module", autouse=True)
