@@ -10,6 +10,8 @@ PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
 LIBDIR ?= $(PREFIX)/lib/nbdroot
 MANDIR ?= $(PREFIX)/share/man
+SYSCONFDIR ?= /etc
+SYSTEMDDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 
 CC ?= gcc
@@ -45,8 +47,8 @@ BASE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. \
 # ---- what is built ------------------------------------------------------------------------
 
 BASE_SRC := base/backoff.c base/fd.c base/json.c base/log.c base/parse.c
-PROTO_SRC := proto/handshake-client.c proto/handshake-server.c proto/names.c proto/request.c \
-	proto/wire.c
+PROTO_SRC := proto/handshake-client.c proto/handshake-server.c proto/meta.c proto/names.c \
+	proto/reply.c proto/request.c proto/session.c proto/wire.c
 
 NBDCLIENT_LIB := nbdclient/alive.c nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdclient/dial.c \
 	nbdclient/identity.c nbdclient/kernel.c nbdclient/negotiate.c nbdclient/options.c \
@@ -59,28 +61,41 @@ INIT_LIB := init/attach.c init/blockfs.c init/cmdline.c init/cmdline-net.c init/
 	init/proc.c init/substitute.c
 INIT_SRC := init/main.c $(INIT_LIB)
 
-NBDSERVE_LIB := server-tools/nbdserve/address.c server-tools/nbdserve/commit.c \
-	server-tools/nbdserve/config.c server-tools/nbdserve/conn.c \
-	server-tools/nbdserve/exports.c server-tools/nbdserve/file.c \
-	server-tools/nbdserve/lease.c server-tools/nbdserve/listen.c \
-	server-tools/nbdserve/serve.c
+NBDSERVE_LIB := $(addprefix server-tools/nbdserve/, \
+	address.c commit.c config.c config-ini.c config-server.c conn.c control.c daemon.c \
+	exports.c file.c job.c lease.c listen.c loop.c metrics.c negotiate.c notify.c \
+	operate.c out.c pattern.c poll.c pool.c report.c report-prometheus.c ring.c sandbox.c \
+	sandbox-calls.c serve.c server.c service.c snapshot.c stats.c takeover.c)
 NBDSERVE_SRC := server-tools/nbdserve/main.c $(NBDSERVE_LIB)
 
-NBDROOT_LIB := server-tools/nbdroot/blockmap.c server-tools/nbdroot/compress.c \
+NBDROOT_LIB := server-tools/nbdroot/ask.c server-tools/nbdroot/blockmap.c server-tools/nbdroot/compress.c \
 	server-tools/nbdroot/cpio.c server-tools/nbdroot/epoch.c server-tools/nbdroot/ext3.c \
 	server-tools/nbdroot/fill.c server-tools/nbdroot/image-create.c \
 	server-tools/nbdroot/image.c server-tools/nbdroot/initramfs.c \
 	server-tools/nbdroot/interrupt.c server-tools/nbdroot/kernel-tree.c \
 	server-tools/nbdroot/modules.c server-tools/nbdroot/outfile.c \
-	server-tools/nbdroot/pack.c server-tools/nbdroot/run.c server-tools/nbdroot/tree.c
+	server-tools/nbdroot/pack.c server-tools/nbdroot/run.c server-tools/nbdroot/status.c \
+	server-tools/nbdroot/status-print.c server-tools/nbdroot/table.c server-tools/nbdroot/tree.c
 NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)
 
 # Tests of units: each a program, linked with proto/, base/ and what stands behind it.
-UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-cpio \
-	test-handshake-client test-handshake-pair test-handshake-server test-identity test-log \
-	test-modules test-options test-parse test-request test-session test-uri test-wire
+UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control test-cpio \
+	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
+	test-handshake-session test-handshake-session-client test-identity test-json test-log \
+	test-metrics test-modules \
+	test-notify test-options test-parse \
+	test-pattern test-reply test-request test-sandbox test-session test-session-data test-stats test-takeover \
+	test-uri test-wire
 UNIT_test-cmdline := $(filter init/cmdline% init/substitute.c,$(INIT_LIB))
-UNIT_test-config := server-tools/nbdserve/config.c server-tools/nbdserve/address.c
+REPORT_SRC := $(addprefix server-tools/nbdserve/,report.c report-prometheus.c service.c stats.c)
+UNIT_test-control := server-tools/nbdserve/control.c $(REPORT_SRC)
+UNIT_test-metrics := server-tools/nbdserve/metrics.c $(REPORT_SRC)
+UNIT_test-stats := $(REPORT_SRC)
+UNIT_test-takeover := server-tools/nbdserve/control.c server-tools/nbdserve/takeover.c $(REPORT_SRC)
+UNIT_test-config := $(filter server-tools/nbdserve/config% %/address.c %/pattern.c,$(NBDSERVE_LIB))
+UNIT_test-notify := server-tools/nbdserve/notify.c
+UNIT_test-pattern := server-tools/nbdserve/pattern.c
+UNIT_test-sandbox := $(UNIT_test-config) $(filter %/sandbox.c %/sandbox-calls.c,$(NBDSERVE_LIB))
 UNIT_test-cpio := server-tools/nbdroot/cpio.c
 UNIT_test-blockmap := server-tools/nbdroot/blockmap.c
 UNIT_test-modules := server-tools/nbdroot/modules.c
@@ -88,7 +103,10 @@ UNIT_test-identity := nbdclient/identity.c
 UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
 UNIT_test-session := nbdclient/session.c
 UNIT_test-uri := nbdclient/uri.c
-FUZZERS := fuzz-handshake-client fuzz-handshake-server fuzz-request
+FUZZERS := fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-metrics fuzz-request
+# What stands behind a target that includes the source under test.
+FUZZ_fuzz-control := $(REPORT_SRC)
+FUZZ_fuzz-metrics := $(REPORT_SRC)
 
 MAN_PAGES := nbdclient.8 nbdroot.8 nbdserve.8 nbdroot.7
 
@@ -152,9 +170,15 @@ $(BUILD)/glibc/%.o: %.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
+NBDSERVE_PKGS := inih libseccomp liburing
+NBDSERVE_LIBS = $(shell $(PKG_CONFIG) --libs $(NBDSERVE_PKGS))
 $(BUILD)/nbdserve: $(call glibc_obj,$(NBDSERVE_SRC) $(PROTO_SRC) $(BASE_SRC))
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ $(NBDSERVE_LIBS)
+
+$(BUILD)/nbdserve.service: images/nbdserve/nbdserve.service
+	$(call say,UNIT,$@)
+	$(Q)sed 's|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' $< >$@
 
 $(call glibc_obj,server-tools/nbdroot/initramfs.c): BASE_CFLAGS += -DNBDROOT_LIBDIR='"$(LIBDIR)"'
 $(BUILD)/nbdroot: $(call glibc_obj,$(NBDROOT_SRC) $(BASE_SRC))
@@ -204,6 +228,12 @@ $(BUILD)/guest: $(BUILD)/musl/tests/system/guest.o
 	$(call say,LINK,$@)
 	$(Q)$(MUSL_CC) -static $(CFLAGS) $(LDFLAGS) -o $@ $^
 
+# The disk that fails and remembers, below the server in tests.
+$(BUILD)/faultfs: tests/system/faultfs.c $(call glibc_obj,base/fd.c)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $(filter %.c %.o,$^) \
+		$(shell $(PKG_CONFIG) --cflags --libs fuse3)
+
 # Deps first, then all else in a second make: a fresh machine has not even a compiler.
 demo: deps ## boot a diskless machine and kill its server three times
 	$(Q)$(MAKE) --no-print-directory demo-run
@@ -225,9 +255,10 @@ $(BUILD)/unit/test-%: $(BUILD)/glibc/tests/unit/test-%.o \
 		$$(call glibc_obj,$$(UNIT_test-$$*) $$(PROTO_SRC) $$(BASE_SRC))
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ \
+		$(if $(findstring /nbdserve/,$(UNIT_test-$*)),$(NBDSERVE_LIBS))
 $(BUILD)/unit/replay-%: $(call glibc_obj,tests/fuzz/replay.c $(PROTO_SRC) $(BASE_SRC)) \
-		$(BUILD)/glibc/tests/fuzz/%.o
+		$(BUILD)/glibc/tests/fuzz/%.o $$(call glibc_obj,$$(FUZZ_$$*))
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
@@ -240,20 +271,22 @@ check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fu
 
 # As root, with the packages, nothing may be skipped; who is not root cannot mount, for example.
 PYTEST = NBDROOT_BUILD=$(BUILD) NBDROOT_NO_SKIP=$(filter 0,$(shell id -u)) $(PYTHON) -m pytest -p no:cacheprovider -q
-check-system: $(PROGRAMS) man $(BOOT_FILES) $(BUILD)/guest $(BUILD)/kernel/.done ## real processes and kernels
+check-system: $(PROGRAMS) man $(BOOT_FILES) $(BUILD)/guest $(BUILD)/faultfs $(BUILD)/kernel/.done ## real processes and kernels
 	$(Q)$(PYTEST) -n 3 tests/system tests/interop -k "not survive_every_kill"
 	$(Q)$(PYTEST) -s tests/system/test_failover.py -k survive_every_kill
 check-boot: $(DEMO_FILES) ## an emulated diskless machine boots while its server is killed
 	$(Q)$(PYTEST) tests/boot
-check-long: ## a hundred kills under an fsync loop, with strict limits
+check-long: ## kills by the hundred, with strict limits
 	$(Q)$(MAKE) --no-print-directory $(PROGRAMS) $(BOOT_FILES) $(BUILD)/guest
 	$(Q)NBDROOT_ROUNDS=100 NBDROOT_STRICT=1 $(PYTEST) -s tests/system/test_failover.py \
 		-k survive_every_kill
+	$(Q)NBDROOT_KILLS=100 $(PYTEST) -s tests/system/test_durability.py -k kills
+	$(Q)NBDROOT_LONG=1 $(PYTEST) -n 3 tests/system/test_wire.py -k "peer and is_dropped"
 
 fuzz-%: ## fuzz one parser until stopped: fuzz-handshake-client, ...
 	$(Q)mkdir -p $(BUILD)/fuzz/$*
 	$(Q)clang $(BASE_CFLAGS) -g -O1 -fsanitize=fuzzer,address,undefined -MF /dev/null \
-		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(PROTO_SRC) $(BASE_SRC)
+		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(FUZZ_fuzz-$*) $(PROTO_SRC) $(BASE_SRC)
 	$(Q)$(BUILD)/fuzz/fuzz-$* $(FUZZ_FLAGS) $(BUILD)/fuzz/$* tests/fuzz/corpus/$*
 
 asan: ## unit and server tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -261,12 +294,28 @@ asan: ## unit and server tests under AddressSanitizer and UndefinedBehaviorSanit
 		CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
 		LDFLAGS="-fsanitize=address,undefined" check-unit $(BUILD)/asan/nbdserve \
 		$(BUILD)/asan/nbdroot
-	$(Q)NBDROOT_BUILD=$(BUILD)/asan $(PYTHON) -m pytest -q tests/system/test_nbdserve.py
+	$(Q)NBDROOT_BUILD=$(BUILD)/asan $(PYTHON) -m pytest -q tests/system/test_nbdserve.py \
+		tests/system/test_wire.py tests/system/test_proto_musts.py \
+		tests/system/test_proto_extended.py tests/system/test_hostile.py -k "not peer"
+
+BENCH_SRC := tests/bench/dial.c tests/bench/load.c tests/bench/nbdload.c
+$(BUILD)/bench/nbdload: $(call glibc_obj,$(BENCH_SRC) $(PROTO_SRC) $(BASE_SRC))
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+.PHONY: bench-server bench-server-quick bench-server-scale
+BENCH = NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/bench/bench-server.py
+bench-server: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## nbdserve beside other NBD servers; 25 minutes
+	$(Q)$(BENCH) $(BENCH_FLAGS)
+bench-server-quick: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## a fifth of it, once; 2 minutes
+	$(Q)$(BENCH) --repeat 1 --seconds 0.3 --cells 'one/.*/x(1|64)/' $(BENCH_FLAGS)
+bench-server-scale: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## 5,000 clients, 1,000 exports
+	$(Q)$(BENCH) --scale $(BENCH_FLAGS)
 
 lint: ## everything that a machine can find fault with
 	$(Q)tests/lint/run.sh
 
-install: all $(BOOT_FILES) ## install to DESTDIR and PREFIX
+install: all $(BOOT_FILES) $(BUILD)/nbdserve.service ## install to DESTDIR and PREFIX
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7 \
 		$(DESTDIR)$(MANDIR)/man8
 	install -m 755 $(BUILD)/nbdserve $(BUILD)/nbdroot $(BUILD)/nbdclient $(DESTDIR)$(SBINDIR)
@@ -274,6 +323,14 @@ install: all $(BOOT_FILES) ## install to DESTDIR and PREFIX
 		$(DESTDIR)$(LIBDIR)
 	install -m 644 $(BUILD)/man/*.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 644 $(BUILD)/man/*.7 $(DESTDIR)$(MANDIR)/man7
+	install -D -m 644 -t $(DESTDIR)$(SYSTEMDDIR)/systemd/system $(BUILD)/nbdserve.service \
+		images/nbdserve/nbdserve.socket
+	install -D -m 644 images/nbdserve/nbdserve.sysusers \
+		$(DESTDIR)$(SYSTEMDDIR)/sysusers.d/nbdserve.conf
+	install -D -m 644 images/nbdserve/nbdserve.tmpfiles \
+		$(DESTDIR)$(SYSTEMDDIR)/tmpfiles.d/nbdserve.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/nbdserve.conf ] || install -D -m 644 -t \
+		$(DESTDIR)$(SYSCONFDIR) images/nbdserve/nbdserve.conf
 
 clean: ## remove everything that was built, downloads included
 	rm -rf $(BUILD)

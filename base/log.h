@@ -2,7 +2,8 @@
 /*
  * Log lines, to stderr or to the kernel log. Every line is one write(2) from a buffer on the
  * stack: no stdio, no allocation, so that a resident process may log while its root is away.
- * Grammar of a line: "subject: what failed: why (what happens next)".
+ * Grammar of a line: "subject: what failed: why (what happens next)". Whatever is put into a
+ * line, it stays one line, and is UTF-8 without control characters.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -28,6 +29,20 @@ void log_set_level(enum log_level max);
  * must outlive the last line. The default is stderr.
  */
 void log_set_fd(int fd, int is_kmsg);
+
+/*
+ * Makes each line a JSON object with the members time (RFC 3339, UTC, milliseconds), level
+ * ("error", "warning", "info", "debug"), program and message; with is_kmsg, after the prefix.
+ */
+void log_set_json(int is_json);
+
+/*
+ * A name from a peer, for a line: in double quotes, with a backslash before quotes and
+ * backslashes and \xNN for bytes that are not printable UTF-8, so that no name can pretend that
+ * it ends and the line goes on. A long one is cut and ends with ...". Returns out.
+ */
+enum { LOG_QUOTED_MAX = 132 };
+const char *log_quote(const char *text, char out[static LOG_QUOTED_MAX]);
 
 void log_line(enum log_level level, const char *fmt, ...) _printf_(2, 3);
 

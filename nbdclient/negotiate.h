@@ -9,7 +9,7 @@
 
 #include "identity.h"
 #include "proto/handshake-client.h"
-#include "proto/request.h"
+#include "proto/reply.h"
 
 enum {
 	NEGOTIATE_MORE = 0,   /* poll for negotiate_events(), then step again */

@@ -91,6 +91,17 @@ static void put_info_or_go(struct nbd_hsc *h, struct wire_writer *w)
 	set_state(h, NBD_HSC_REPLY_HEAD, REPLY_HEAD_SIZE);
 }
 
+static void put_session(struct nbd_hsc *h, struct wire_writer *w)
+{
+	uint8_t data[NBD_SESSION_MAX];
+	size_t size = nbd_session_encode(data, &h->session, h->name);
+
+	h->option = NBD_OPT_X_NBDROOT_SESSION;
+	put_option(w, h->option, size);
+	wire_put_bytes(w, data, size);
+	set_state(h, NBD_HSC_REPLY_HEAD, REPLY_HEAD_SIZE);
+}
+
 bool nbd_hsc_init(struct nbd_hsc *h, enum nbd_hsc_goal goal, const char *name)
 {
 	size_t length = strlen(name);
@@ -104,6 +115,18 @@ bool nbd_hsc_init(struct nbd_hsc *h, enum nbd_hsc_goal goal, const char *name)
 	h->info.block_preferred = NBD_DEFAULT_BLOCK_PREFERRED;
 	h->info.block_max = NBD_DEFAULT_BLOCK_MAX;
 	set_state(h, NBD_HSC_GREETING, GREETING_SIZE);
+	return true;
+}
+
+bool nbd_hsc_set_session(struct nbd_hsc *h, const struct nbd_session *session)
+{
+	uint8_t data[NBD_SESSION_MAX];
+
+	assert(h->goal == NBD_HSC_GOAL_GO && h->state == NBD_HSC_GREETING);
+	if (nbd_session_encode(data, session, h->name) == 0)
+		return false;
+	h->session = *session;
+	h->has_session = true;
 	return true;
 }
 
@@ -151,6 +174,8 @@ static enum nbd_hsc_result on_greeting(struct nbd_hsc *h, struct wire_reader *r)
 		h->option = NBD_OPT_LIST;
 		put_option(&w, NBD_OPT_LIST, 0);
 		set_state(h, NBD_HSC_REPLY_HEAD, REPLY_HEAD_SIZE);
+	} else if (h->has_session) {
+		put_session(h, &w);
 	} else {
 		put_info_or_go(h, &w);
 	}
@@ -231,6 +256,26 @@ static bool take_info(struct nbd_hsc *h, struct wire_reader *r)
 	}
 }
 
+/* The server has said all that it has to say of the session: the export itself is next. */
+static enum nbd_hsc_result after_session(struct nbd_hsc *h)
+{
+	struct wire_writer w = output(h);
+
+	put_info_or_go(h, &w);
+	output_done(h, &w);
+	return NBD_HSC_MORE;
+}
+
+/* Whether an error is the end of it; else the option that it answers was not needed. */
+static bool is_final(const struct nbd_hsc *h)
+{
+	if (h->option != NBD_OPT_X_NBDROOT_SESSION)
+		return true;
+	/* "If the client receives NBD_REP_ERR_SHUTDOWN it MUST initiate a soft disconnect." */
+	return h->reply == NBD_REP_ERR_SHUTDOWN ||
+	       (h->has_session_reply && h->session_reply.is_refused);
+}
+
 static enum nbd_hsc_result on_error_reply(struct nbd_hsc *h, struct wire_reader *r)
 {
 	struct wire_writer w = output(h);
@@ -240,12 +285,31 @@ static enum nbd_hsc_result on_error_reply(struct nbd_hsc *h, struct wire_reader 
 		output_done(h, &w);
 		return NBD_HSC_MORE;
 	}
+	if (!is_final(h))
+		return after_session(h);
 	/* The words are for people; when they are too long or odd, the number has to do. */
 	if (!copy_string(h->text, r, wire_left(r)))
 		h->text[0] = '\0';
 	h->rep_error = h->reply;
 	send_abort(h);
 	return ended(h, NBD_HSC_E_REFUSED);
+}
+
+static bool take_session_reply(struct nbd_hsc *h, struct wire_reader *r)
+{
+	size_t size = wire_left(r);
+
+	h->has_session_reply =
+		nbd_session_reply_decode(&h->session_reply, wire_bytes(r, size), size);
+	return h->has_session_reply;
+}
+
+/* An acknowledgement without the reply, or of a refusal, contradicts itself. */
+static enum nbd_hsc_result on_session_ack(struct nbd_hsc *h)
+{
+	if (!h->has_session_reply || h->session_reply.is_refused)
+		return ended(h, NBD_HSC_E_MALFORMED);
+	return after_session(h);
 }
 
 static enum nbd_hsc_result on_reply(struct nbd_hsc *h, struct wire_reader *r)
@@ -257,6 +321,8 @@ static enum nbd_hsc_result on_reply(struct nbd_hsc *h, struct wire_reader *r)
 	if (h->reply == NBD_REP_ACK) {
 		if (wire_left(r) != 0)
 			return ended(h, NBD_HSC_E_MALFORMED);
+		if (h->option == NBD_OPT_X_NBDROOT_SESSION)
+			return on_session_ack(h);
 		if (h->goal != NBD_HSC_GOAL_LIST && !h->has_export_info)
 			return ended(h, NBD_HSC_E_MALFORMED);
 		if (h->goal != NBD_HSC_GOAL_GO)
@@ -271,7 +337,11 @@ static enum nbd_hsc_result on_reply(struct nbd_hsc *h, struct wire_reader *r)
 			return ended(h, NBD_HSC_E_MALFORMED);
 		return NBD_HSC_EXPORT;
 	}
-	if (h->reply == NBD_REP_INFO && h->option != NBD_OPT_LIST && take_info(h, r))
+	if (h->reply == NBD_REP_X_NBDROOT_SESSION && h->option == NBD_OPT_X_NBDROOT_SESSION &&
+	    !h->has_session_reply && take_session_reply(h, r))
+		return NBD_HSC_MORE;
+	if (h->reply == NBD_REP_INFO && (h->option == NBD_OPT_GO || h->option == NBD_OPT_INFO) &&
+	    take_info(h, r))
 		return NBD_HSC_MORE;
 	return ended(h, NBD_HSC_E_MALFORMED);
 }

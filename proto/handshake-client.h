@@ -3,18 +3,21 @@
  * The client's side of the fixed newstyle negotiation: bytes in, bytes out, no I/O. The machine
  * says how many bytes it wants next and never wants one that could belong to the transmission
  * phase, so that a socket can be given to the kernel when it is done. NBD_OPT_STRUCTURED_REPLY
- * and NBD_OPT_EXTENDED_HEADERS are never sent, for the kernel's driver speaks neither.
+ * and NBD_OPT_EXTENDED_HEADERS are never sent, for the kernel's driver speaks neither. The one
+ * other option that may be sent is our own, NBD_OPT_X_NBDROOT_SESSION, which every server that
+ * does not know it refuses without harm.
  *
  *	nbd_hsc_init(h, goal, name);
  *	loop: send nbd_hsc_output(); read at most nbd_hsc_want() bytes; nbd_hsc_feed() them
  *	until it returns something other than NBD_HSC_MORE (and NBD_HSC_EXPORT when listing).
  *
- * Follows "Fixed newstyle negotiation" and "Option negotiation" of doc/proto.md.
+ * Follows "Fixed newstyle negotiation" and "Option types" of doc/proto.md, and docs/extension.md.
  */
 #ifndef PROTO_HANDSHAKE_CLIENT_H
 #define PROTO_HANDSHAKE_CLIENT_H
 
 #include "nbd.h"
+#include "session.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,8 +42,8 @@ enum nbd_hsc_result {
 enum {
 	/* The largest reply that we have a use for is NBD_REP_SERVER: a name and a description. */
 	NBD_HSC_DATA_MAX = 4 + 2 * NBD_STRING_MAX,
-	/* Client flags, the longest option (a name with three information requests), an abort. */
-	NBD_HSC_OUT_MAX = 4 + 16 + 4 + NBD_STRING_MAX + 2 + 3 * 2 + 16,
+	/* Client flags, the longest option, an abort. */
+	NBD_HSC_OUT_MAX = 4 + 16 + NBD_SESSION_MAX + 16,
 };
 
 struct nbd_hsc {
@@ -49,6 +52,8 @@ struct nbd_hsc {
 	bool has_block_size;   /* the server said NBD_INFO_BLOCK_SIZE; else info has the defaults */
 	bool used_export_name; /* the server knew no NBD_OPT_GO */
 	uint32_t rep_error;    /* NBD_REP_ERR_*, with NBD_HSC_E_REFUSED */
+	bool has_session_reply; /* the server knows sessions; else it is some other server */
+	struct nbd_session_reply session_reply;
 	char text[NBD_STRING_MAX + 1];
 	char text2[NBD_STRING_MAX + 1];
 
@@ -62,6 +67,8 @@ struct nbd_hsc {
 		NBD_HSC_ENDED,
 	} state;
 	char name[NBD_STRING_MAX + 1];
+	bool has_session; /* to send */
+	struct nbd_session session;
 	uint16_t server_flags;
 	bool has_export_info;
 	uint32_t option, reply;
@@ -76,6 +83,14 @@ struct nbd_hsc {
  * listing. False: the name is longer than NBD_STRING_MAX.
  */
 bool nbd_hsc_init(struct nbd_hsc *h, enum nbd_hsc_goal goal, const char *name);
+
+/*
+ * Makes it say the session before NBD_OPT_GO; to be called before the first byte is fed, with
+ * NBD_HSC_GOAL_GO. A server that does not know sessions changes nothing. One that refuses this
+ * one ends the negotiation with NBD_HSC_E_REFUSED: text and session_reply.holder say who holds
+ * the export. False: the session is not one that could be sent (nbd_session_encode()).
+ */
+bool nbd_hsc_set_session(struct nbd_hsc *h, const struct nbd_session *session);
 
 /* How many bytes to read next; 0 when the negotiation has ended. */
 size_t nbd_hsc_want(const struct nbd_hsc *h);

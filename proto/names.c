@@ -20,6 +20,7 @@ const char *nbd_opt_name(uint32_t option)
 	case NBD_OPT_LIST_META_CONTEXT: return "NBD_OPT_LIST_META_CONTEXT";
 	case NBD_OPT_SET_META_CONTEXT: return "NBD_OPT_SET_META_CONTEXT";
 	case NBD_OPT_EXTENDED_HEADERS: return "NBD_OPT_EXTENDED_HEADERS";
+	case NBD_OPT_X_NBDROOT_SESSION: return "NBD_OPT_X_NBDROOT_SESSION";
 	default: return "unknown option";
 	}
 }
@@ -31,6 +32,7 @@ const char *nbd_rep_name(uint32_t reply)
 	case NBD_REP_SERVER: return "NBD_REP_SERVER";
 	case NBD_REP_INFO: return "NBD_REP_INFO";
 	case NBD_REP_META_CONTEXT: return "NBD_REP_META_CONTEXT";
+	case NBD_REP_X_NBDROOT_SESSION: return "NBD_REP_X_NBDROOT_SESSION";
 	case NBD_REP_ERR_UNSUP: return "NBD_REP_ERR_UNSUP";
 	case NBD_REP_ERR_POLICY: return "NBD_REP_ERR_POLICY";
 	case NBD_REP_ERR_INVALID: return "NBD_REP_ERR_INVALID";
@@ -95,6 +97,7 @@ const char *nbd_flags_text(uint16_t flags, char *out, unsigned out_size)
 		{ NBD_FLAG_SEND_RESIZE, "resize" },
 		{ NBD_FLAG_SEND_CACHE, "cache" },
 		{ NBD_FLAG_SEND_FAST_ZERO, "fast-zero" },
+		{ NBD_FLAG_BLOCK_STATUS_PAYLOAD, "block-status-payload" },
 	};
 	size_t used = 0;
 

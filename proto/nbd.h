@@ -7,6 +7,7 @@
 #ifndef PROTO_NBD_H
 #define PROTO_NBD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* "Fixed newstyle negotiation" */
@@ -42,6 +43,7 @@ enum {
 	NBD_FLAG_SEND_RESIZE = 1 << 9,
 	NBD_FLAG_SEND_CACHE = 1 << 10,
 	NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+	NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
 };
 
 /* "Option types" */
@@ -57,6 +59,7 @@ enum {
 	NBD_OPT_LIST_META_CONTEXT = 9,
 	NBD_OPT_SET_META_CONTEXT = 10,
 	NBD_OPT_EXTENDED_HEADERS = 11,
+	NBD_OPT_X_NBDROOT_SESSION = 0x6e627274, /* "nbrt", ours: docs/extension.md */
 };
 
 /* "Option reply types"; errors have bit 31 set */
@@ -64,6 +67,7 @@ enum {
 #define NBD_REP_SERVER UINT32_C(2)
 #define NBD_REP_INFO UINT32_C(3)
 #define NBD_REP_META_CONTEXT UINT32_C(4)
+#define NBD_REP_X_NBDROOT_SESSION UINT32_C(0x6e627274) /* ours: docs/extension.md */
 #define NBD_REP_FLAG_ERROR (UINT32_C(1) << 31)
 #define NBD_REP_ERR_UNSUP (NBD_REP_FLAG_ERROR | 1)
 #define NBD_REP_ERR_POLICY (NBD_REP_FLAG_ERROR | 2)
@@ -84,9 +88,13 @@ enum {
 	NBD_INFO_BLOCK_SIZE = 3,
 };
 
-/* "Request message", "Simple reply message" */
+/* "Request message", "Simple reply message", "Structured reply chunk message" */
 #define NBD_REQUEST_MAGIC UINT32_C(0x25609513)
 #define NBD_SIMPLE_REPLY_MAGIC UINT32_C(0x67446698)
+#define NBD_STRUCTURED_REPLY_MAGIC UINT32_C(0x668e33ef)
+/* The same of the extension NBD_OPT_EXTENDED_HEADERS (branch extension-ext-header) */
+#define NBD_EXTENDED_REQUEST_MAGIC UINT32_C(0x21e41c71)
+#define NBD_EXTENDED_REPLY_MAGIC UINT32_C(0x6e8a278c)
 
 /* "Command flags" */
 enum {
@@ -95,6 +103,29 @@ enum {
 	NBD_CMD_FLAG_DF = 1 << 2,
 	NBD_CMD_FLAG_REQ_ONE = 1 << 3,
 	NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+	NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5,
+};
+
+/* "Structured reply flags" */
+enum { NBD_REPLY_FLAG_DONE = 1 << 0 };
+
+/* "Structured reply types"; errors have bit 15 set */
+enum {
+	NBD_REPLY_TYPE_NONE = 0,
+	NBD_REPLY_TYPE_OFFSET_DATA = 1,
+	NBD_REPLY_TYPE_OFFSET_HOLE = 2,
+	NBD_REPLY_TYPE_BLOCK_STATUS = 5,
+	NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6,
+	NBD_REPLY_TYPE_FLAG_ERROR = 1 << 15,
+	NBD_REPLY_TYPE_ERROR = NBD_REPLY_TYPE_FLAG_ERROR | 1,
+	NBD_REPLY_TYPE_ERROR_OFFSET = NBD_REPLY_TYPE_FLAG_ERROR | 2,
+};
+
+/* "`base:allocation` metadata context" */
+#define NBD_META_BASE_ALLOCATION "base:allocation"
+enum {
+	NBD_STATE_HOLE = 1 << 0,
+	NBD_STATE_ZERO = 1 << 1,
 };
 
 /* "Request types" */
@@ -128,6 +159,17 @@ enum {
 	NBD_DEFAULT_BLOCK_MIN = 1,
 	NBD_DEFAULT_BLOCK_PREFERRED = 4096,
 	NBD_DEFAULT_BLOCK_MAX = 32 * 1024 * 1024,
+};
+
+/*
+ * What one connection has negotiated, beyond the export. With everything false it is what the
+ * kernel's client speaks: 28-byte requests and simple replies.
+ */
+struct nbd_mode {
+	bool structured; /* NBD_OPT_STRUCTURED_REPLY, or extended */
+	bool extended;   /* NBD_OPT_EXTENDED_HEADERS */
+	bool has_base_allocation;
+	uint32_t context_id; /* of base:allocation */
 };
 
 /* What a server says of an export: NBD_INFO_EXPORT and NBD_INFO_BLOCK_SIZE. */

@@ -16,36 +16,47 @@ const uint8_t *wire_bytes(struct wire_reader *r, size_t size)
 	return p;
 }
 
-static uint64_t wire_get(struct wire_reader *r, size_t size)
-{
-	const uint8_t *p = wire_bytes(r, size);
-	uint64_t v = 0;
+/*
+ * Each size written out: compilers make one load or store of it, and these are in the path of
+ * every request.
+ */
 
-	if (!p)
-		return 0;
-	for (size_t i = 0; i < size; i++)
-		v = v << 8 | p[i];
-	return v;
+static uint16_t get_u16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static uint32_t get_u32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
 uint8_t wire_u8(struct wire_reader *r)
 {
-	return (uint8_t)wire_get(r, 1);
+	const uint8_t *p = wire_bytes(r, 1);
+
+	return p ? *p : 0;
 }
 
 uint16_t wire_u16(struct wire_reader *r)
 {
-	return (uint16_t)wire_get(r, 2);
+	const uint8_t *p = wire_bytes(r, 2);
+
+	return p ? get_u16(p) : 0;
 }
 
 uint32_t wire_u32(struct wire_reader *r)
 {
-	return (uint32_t)wire_get(r, 4);
+	const uint8_t *p = wire_bytes(r, 4);
+
+	return p ? get_u32(p) : 0;
 }
 
 uint64_t wire_u64(struct wire_reader *r)
 {
-	return wire_get(r, 8);
+	const uint8_t *p = wire_bytes(r, 8);
+
+	return p ? (uint64_t)get_u32(p) << 32 | get_u32(p + 4) : 0;
 }
 
 static uint8_t *wire_claim(struct wire_writer *w, size_t size)
@@ -60,34 +71,52 @@ static uint8_t *wire_claim(struct wire_writer *w, size_t size)
 	return p;
 }
 
-static void wire_put(struct wire_writer *w, uint64_t v, size_t size)
+static void set_u16(uint8_t *p, uint16_t v)
 {
-	uint8_t *p = wire_claim(w, size);
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
 
-	if (!p)
-		return;
-	for (size_t i = size; i > 0; i--, v >>= 8)
-		p[i - 1] = (uint8_t)v;
+static void set_u32(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 24);
+	p[1] = (uint8_t)(v >> 16);
+	p[2] = (uint8_t)(v >> 8);
+	p[3] = (uint8_t)v;
 }
 
 void wire_put_u8(struct wire_writer *w, uint8_t v)
 {
-	wire_put(w, v, 1);
+	uint8_t *p = wire_claim(w, 1);
+
+	if (p)
+		*p = v;
 }
 
 void wire_put_u16(struct wire_writer *w, uint16_t v)
 {
-	wire_put(w, v, 2);
+	uint8_t *p = wire_claim(w, 2);
+
+	if (p)
+		set_u16(p, v);
 }
 
 void wire_put_u32(struct wire_writer *w, uint32_t v)
 {
-	wire_put(w, v, 4);
+	uint8_t *p = wire_claim(w, 4);
+
+	if (p)
+		set_u32(p, v);
 }
 
 void wire_put_u64(struct wire_writer *w, uint64_t v)
 {
-	wire_put(w, v, 8);
+	uint8_t *p = wire_claim(w, 8);
+
+	if (!p)
+		return;
+	set_u32(p, (uint32_t)(v >> 32));
+	set_u32(p + 4, (uint32_t)v);
 }
 
 void wire_put_bytes(struct wire_writer *w, const void *data, size_t size)

@@ -1,30 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nbdroot, the admin's command: makes and checks images, packs the initramfs. Each subcommand is
- * a file of its own; here is only the choice between them. Talks to no network and no daemon.
+ * nbdroot, the admin's command: makes and checks images, packs the initramfs, looks after a
+ * running server over its control socket. Each subcommand is a file of its own; here is only the
+ * choice between them. Talks to no network.
  */
 #include "base/log.h"
 #include "image.h"
 #include "initramfs.h"
 #include "interrupt.h"
+#include "status.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const char main_usage[] =
 	"usage: nbdroot image create|info|check ...\n"
-	"       nbdroot initramfs -o FILE [--modules DIR/lib/modules/VERSION]... ...\n";
+	"       nbdroot initramfs -o FILE [--modules DIR/lib/modules/VERSION]... ...\n"
+	"       nbdroot status|reload ...\n"
+	"       nbdroot client list|disconnect|release ...\n";
 
 static const char main_help[] =
 	"\n"
 	"  image       make, describe and check file-system images for diskless clients\n"
 	"  initramfs   pack the initramfs that such a client boots\n"
+	"  status      tell how a running nbdserve is: itself, its exports, its clients\n"
+	"  reload      let it read its configuration again\n"
+	"  client      list its clients, disconnect them, release what one holds\n"
 	"  --version   print the version\n"
 	"\n"
 	"`nbdroot COMMAND --help` tells the options of a command; nbdroot(8) tells all.\n";
 
 int main(int argc, char *argv[])
 {
+	static const struct {
+		const char *name;
+		int (*run)(int argc, char *argv[]);
+	} commands[] = {
+		{ "image", image_main },   { "initramfs", initramfs_main },
+		{ "status", status_main }, { "reload", reload_main },
+		{ "client", client_main },
+	};
+	int (*run)(int argc, char *argv[]) = NULL;
 	int status;
 
 	log_init("nbdroot");
@@ -41,14 +57,14 @@ int main(int argc, char *argv[])
 		return 0;
 	}
 	interrupt_install();
-	if (strcmp(argv[1], "image") == 0) {
-		status = image_main(argc - 1, argv + 1);
-	} else if (strcmp(argv[1], "initramfs") == 0) {
-		status = initramfs_main(argc - 1, argv + 1);
-	} else {
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			run = commands[i].run;
+	if (!run) {
 		log_error("%s: no such command (see nbdroot --help)", argv[1]);
 		return 2;
 	}
+	status = run(argc - 1, argv + 1);
 	interrupt_die_if_pending();
 	return status;
 }

@@ -2,67 +2,113 @@
 /* See commit.h. */
 #include "commit.h"
 
-#include "store.h"
+static void sync_done(struct disk_op *op);
 
-void commit_init(struct commit *c, struct store *store)
+void commit_init(struct commit *c, int fd, void *owner, void (*on_error)(void *, int))
 {
-	*c = (struct commit){ .store = store };
+	*c = (struct commit){
+		.fd = fd,
+		.owner = owner,
+		.on_error = on_error,
+		.waiting = STAILQ_HEAD_INITIALIZER(c->waiting),
+		.covered = STAILQ_HEAD_INITIALIZER(c->covered),
+		/* what a server that was killed has left behind is ours to make durable */
+		.is_dirty = true,
+	};
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_cond_init(&c->done, NULL);
 }
 
 void commit_deinit(struct commit *c)
 {
-	pthread_cond_destroy(&c->done);
 	pthread_mutex_destroy(&c->lock);
 }
 
-/* With the lock held, which is given back while the disk works. */
-static void run_sync(struct commit *c, bool *is_first)
+/* Tells all in list, wherever they are. */
+static void tell(struct commit_list *list, int result)
 {
-	uint64_t number = ++c->started;
-	int r;
+	struct commit_wait *w;
 
-	c->is_running = true;
+	while ((w = STAILQ_FIRST(list))) {
+		STAILQ_REMOVE_HEAD(list, link);
+		w->result = result;
+		loop_post(w->loop, &w->task);
+	}
+}
+
+/* With the lock held: the sync will start at the end of l's turn. */
+static void schedule(struct commit *c, struct loop *l)
+{
+	c->is_scheduled = true;
+	STAILQ_INSERT_TAIL(&l->commits, c, link);
+}
+
+void commit_add(struct commit *c, struct commit_wait *w)
+{
+	struct commit_list list = STAILQ_HEAD_INITIALIZER(list);
+	int error;
+
+	pthread_mutex_lock(&c->lock);
+	error = c->error;
+	if (error == 0) {
+		STAILQ_INSERT_TAIL(&c->waiting, w, link);
+		if (!c->is_scheduled && !c->is_running)
+			schedule(c, w->loop);
+	} else {
+		STAILQ_INSERT_TAIL(&list, w, link);
+	}
 	pthread_mutex_unlock(&c->lock);
-	r = store_sync(c->store);
+	tell(&list, error);
+}
+
+void commit_start(struct commit *c, struct loop *l)
+{
+	pthread_mutex_lock(&c->lock);
+	c->is_scheduled = false;
+	c->is_running = true;
+	STAILQ_CONCAT(&c->covered, &c->waiting);
+	atomic_store(&c->is_dirty, false);
+	pthread_mutex_unlock(&c->lock);
+	c->loop = l;
+	c->op = (struct disk_op){ .kind = DISK_SYNC, .fd = c->fd, .done = sync_done };
+	l->engine->submit(l, &c->op);
+}
+
+static void sync_done(struct disk_op *op)
+{
+	struct commit *c = (struct commit *)((char *)op - offsetof(struct commit, op));
+	struct commit_list done = STAILQ_HEAD_INITIALIZER(done);
+	struct loop *l = c->loop;
+	int error = op->result;
+
+	if (error < 0)
+		c->on_error(c->owner, error);
 	pthread_mutex_lock(&c->lock);
 	c->is_running = false;
-	if (r == 0) {
-		c->finished = number;
-	} else {
-		c->error = r;
-		*is_first = true;
+	STAILQ_CONCAT(&done, &c->covered);
+	if (error < 0) {
+		c->error = error;
+		STAILQ_CONCAT(&done, &c->waiting);
+	} else if (!STAILQ_EMPTY(&c->waiting)) {
+		schedule(c, l);
 	}
-	pthread_cond_broadcast(&c->done);
+	pthread_mutex_unlock(&c->lock);
+	tell(&done, error);
 }
 
-int commit_wait(struct commit *c, bool *is_first)
+bool commit_is_clean(struct commit *c)
 {
-	uint64_t wanted;
-	int r;
+	bool is_clean;
 
-	*is_first = false;
 	pthread_mutex_lock(&c->lock);
-	wanted = c->started + 1;
-	while (c->finished < wanted && c->error == 0) {
-		if (c->is_running)
-			pthread_cond_wait(&c->done, &c->lock);
-		else
-			run_sync(c, is_first);
-	}
-	/* A sync that covered this thread's writes counts even when a later one has failed. */
-	r = c->finished >= wanted ? 0 : c->error;
+	is_clean = c->error == 0 && !c->is_running && !atomic_load(&c->is_dirty);
 	pthread_mutex_unlock(&c->lock);
-	return r;
+	return is_clean;
 }
 
-int commit_error(struct commit *c)
+void commit_clear_error(struct commit *c)
 {
-	int r;
-
 	pthread_mutex_lock(&c->lock);
-	r = c->error;
+	c->error = 0;
+	atomic_store(&c->is_dirty, true);
 	pthread_mutex_unlock(&c->lock);
-	return r;
 }

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See config.h. */
+/* See config.h. Here: exports, from both sources, and what holds for the whole. */
 #include "config.h"
 
-#include "base/fd.h"
-#include "base/parse.h"
+#include "config-internal.h"
+#include "pattern.h"
 #include "proto/nbd.h"
 
-#include <ctype.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { CONFIG_FILE_MAX = 4 * 1024 * 1024 };
+enum {
+	DEFAULT_HALF_OPEN = 1024,
+	DEFAULT_MEMORY_MIB = 256,
+};
 
-_printf_(2, 3) static int fail(char *err, const char *fmt, ...)
+int config_fail(char *err, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -24,9 +25,9 @@ _printf_(2, 3) static int fail(char *err, const char *fmt, ...)
 	return -1;
 }
 
-static int out_of_memory(char *err)
+int config_out_of_memory(char *err)
 {
-	return fail(err, "out of memory");
+	return config_fail(err, "out of memory");
 }
 
 /* Makes room for one more; *list and *n are of any type with elements of `size` bytes. */
@@ -37,20 +38,6 @@ static void *grow(void *list, size_t n, size_t size)
 	if (__builtin_mul_overflow(n + 1, size, &bytes))
 		return NULL;
 	return realloc(list, bytes);
-}
-
-static int add_string(char ***list, size_t *n, const char *text, char *err)
-{
-	char **bigger = grow(*list, *n, sizeof(**list));
-
-	if (!bigger)
-		return out_of_memory(err);
-	*list = bigger;
-	bigger[*n] = strdup(text);
-	if (!bigger[*n])
-		return out_of_memory(err);
-	(*n)++;
-	return 0;
 }
 
 /* ---- values ------------------------------------------------------------------------------- */
@@ -76,25 +63,25 @@ static bool name_is_valid(const char *name)
 	return true;
 }
 
-static int new_export(struct config *c, const char *name, char *err)
+int config_begin_export(struct config *c, const char *name, char *err)
 {
 	struct config_export *bigger;
 
 	if (strlen(name) > NBD_STRING_MAX)
-		return fail(err, "the export name \"%.32s...\" is longer than %d bytes", name,
-			    NBD_STRING_MAX);
+		return config_fail(err, "the export name \"%.32s...\" is longer than %d bytes",
+				   name, NBD_STRING_MAX);
 	if (!name_is_valid(name))
-		return fail(err,
-			    "the export name \"%.200s\" must be UTF-8 without control "
-			    "characters",
-			    name);
+		return config_fail(err,
+				   "the export name \"%.200s\" must be UTF-8 without control "
+				   "characters",
+				   name);
 	bigger = grow(c->list, c->n_list, sizeof(*c->list));
 	if (!bigger)
-		return out_of_memory(err);
+		return config_out_of_memory(err);
 	c->list = bigger;
 	bigger[c->n_list] = (struct config_export){ .name = strdup(name) };
 	if (!bigger[c->n_list].name)
-		return out_of_memory(err);
+		return config_out_of_memory(err);
 	c->n_list++;
 	return 0;
 }
@@ -102,10 +89,10 @@ static int new_export(struct config *c, const char *name, char *err)
 static int set_path(struct config_export *e, const char *path, char *err)
 {
 	if (*path == '\0')
-		return fail(err, "the path of the image is empty");
+		return config_fail(err, "the path of the image is empty");
 	free(e->path);
 	e->path = strdup(path);
-	return e->path ? 0 : out_of_memory(err);
+	return e->path ? 0 : config_out_of_memory(err);
 }
 
 static int set_durability(struct config_export *e, const char *value, char *err)
@@ -115,27 +102,58 @@ static int set_durability(struct config_export *e, const char *value, char *err)
 	else if (strcmp(value, "flush") == 0)
 		e->durability = CONFIG_DURABILITY_FLUSH;
 	else
-		return fail(err, "durability must be \"write\" or \"flush\", not \"%.100s\"",
-			    value);
+		return config_fail(err, "durability must be \"write\" or \"flush\", not \"%.100s\"",
+				   value);
 	return 0;
 }
 
-static int set_allow(struct config_export *e, const char *value, char *err)
+static int set_on_full(struct config_export *e, const char *value, char *err)
 {
-	_cleanup_free_ char *copy = strdup(value);
+	if (strcmp(value, "hold") == 0)
+		e->on_full = CONFIG_ON_FULL_HOLD;
+	else if (strcmp(value, "error") == 0)
+		e->on_full = CONFIG_ON_FULL_ERROR;
+	else
+		return config_fail(err, "on-full must be \"hold\" or \"error\", not \"%.100s\"",
+				   value);
+	return 0;
+}
+
+static int add_rule(struct cidr **list, size_t *n, const char *text, char *err)
+{
+	struct cidr *bigger = grow(*list, *n, sizeof(**list));
+
+	if (!bigger)
+		return config_out_of_memory(err);
+	*list = bigger;
+	if (!cidr_parse(text, &bigger[*n], err, CONFIG_ERROR_MAX))
+		return -1;
+	(*n)++;
+	return 0;
+}
+
+int config_add_rules(struct cidr **list, size_t *n, bool *has_allow, const char *text, char *err)
+{
+	_cleanup_free_ char *copy = strdup(text);
 	char *rest = copy, *rule;
 
 	if (!copy)
-		return out_of_memory(err);
+		return config_out_of_memory(err);
 	while ((rule = strsep(&rest, "+"))) {
-		struct cidr *bigger = grow(e->allow, e->n_allow, sizeof(*e->allow));
+		bool is_none = strcmp(rule, "none") == 0;
 
-		if (!bigger)
-			return out_of_memory(err);
-		e->allow = bigger;
-		if (!cidr_parse(rule, &bigger[e->n_allow], err, CONFIG_ERROR_MAX))
+		if (*has_allow && (is_none || *n == 0))
+			return config_fail(err, "allow: \"none\" cannot be combined with anything");
+		*has_allow = true;
+		if (is_none)
+			continue;
+		if (strcmp(rule, "all") == 0) {
+			if (add_rule(list, n, "0.0.0.0/0", err) < 0 ||
+			    add_rule(list, n, "::/0", err) < 0)
+				return -1;
+		} else if (add_rule(list, n, rule, err) < 0) {
 			return -1;
-		e->n_allow++;
+		}
 	}
 	return 0;
 }
@@ -147,7 +165,7 @@ static int set_read_only(struct config_export *e, const char *value, char *err)
 	else if (strcmp(value, "no") == 0 || strcmp(value, "false") == 0 || strcmp(value, "0") == 0)
 		e->is_read_only = false;
 	else
-		return fail(err, "ro must be \"yes\" or \"no\", not \"%.100s\"", value);
+		return config_fail(err, "ro must be \"yes\" or \"no\", not \"%.100s\"", value);
 	return 0;
 }
 
@@ -155,15 +173,39 @@ static int set_option(struct config_export *e, const char *key, const char *valu
 {
 	if (strcmp(key, "durability") == 0)
 		return set_durability(e, value, err);
+	if (strcmp(key, "on-full") == 0)
+		return set_on_full(e, value, err);
 	if (strcmp(key, "allow") == 0)
-		return set_allow(e, value, err);
+		return config_add_rules(&e->allow, &e->n_allow, &e->has_allow, value, err);
 	if (strcmp(key, "base") == 0)
-		return fail(err, "base= (a writable layer over a shared image) is not part of this "
-				 "version; give every client its own image");
-	return fail(err,
-		    "there is no export option \"%.100s\"; there are ro, durability=write, "
-		    "durability=flush, allow=NETWORK[+NETWORK...]",
-		    key);
+		return config_fail(err,
+				   "base= (a writable layer over a shared image) is not part of "
+				   "this version; give every client its own image");
+	return config_fail(err,
+			   "there is no export option \"%.100s\"; there are ro, durability=write, "
+			   "durability=flush, on-full=hold, on-full=error, "
+			   "allow=NETWORK[+NETWORK...]",
+			   key);
+}
+
+int config_set_export(struct config_export *e, const char *key, const char *value, char *err)
+{
+	if (strcmp(key, "path") == 0)
+		return set_path(e, value, err);
+	if (strcmp(key, "ro") == 0)
+		return set_read_only(e, value, err);
+	return set_option(e, key, value, err);
+}
+
+int config_end_export(struct config_export *e, char *err)
+{
+	if (!e->path)
+		return config_fail(err, "[export %.100s], which ends here, has no path", e->name);
+	e->is_pattern = pattern_has_words(e->name);
+	/* "{mac}.img" for the name "root" is a slip, more likely than a file of that name. */
+	if (!e->is_pattern && !strchr(e->path, '{'))
+		return 0;
+	return pattern_check(e->name, e->path, e->is_read_only, err, CONFIG_ERROR_MAX);
 }
 
 /* ---- the command line --------------------------------------------------------------------- */
@@ -195,231 +237,132 @@ int config_add_export(struct config *c, const char *text, char *err)
 	char *path, why[CONFIG_ERROR_MAX];
 
 	if (!copy)
-		return out_of_memory(err);
+		return config_out_of_memory(err);
 	path = strchr(copy, '=');
 	if (!path)
-		return fail(err, "--export \"%.200s\" is not NAME=PATH[,opt]...", text);
+		return config_fail(err, "--export \"%.200s\" is not NAME=PATH[,opt]...", text);
 	*path++ = '\0';
-	if (new_export(c, copy, why) < 0 ||
-	    add_export_words(&c->list[c->n_list - 1], path, why) < 0)
-		return fail(err, "--export \"%.100s\": %.380s", text, why);
+	if (config_begin_export(c, copy, why) < 0 ||
+	    add_export_words(&c->list[c->n_list - 1], path, why) < 0 ||
+	    config_end_export(&c->list[c->n_list - 1], why) < 0)
+		return config_fail(err, "--export \"%.100s\": %.380s", text, why);
 	return 0;
 }
 
-int config_split_listen(const char *text, char *host, size_t host_size, char *port,
-			size_t port_size, char *err)
-{
-	const char *host_end, *port_start = NULL;
-	uint64_t number;
+/* ---- the whole ---------------------------------------------------------------------------- */
 
-	if (*text == '[') {
-		text++;
-		host_end = strchr(text, ']');
-		if (!host_end || (host_end[1] != '\0' && host_end[1] != ':'))
-			return fail(err, "\"[%.200s\" is not [ADDRESS]:PORT", text);
-		if (host_end[1] == ':')
-			port_start = host_end + 2;
-	} else {
-		host_end = strchr(text, ':');
-		if (host_end && strchr(host_end + 1, ':'))
-			host_end = NULL; /* two colons: a bare IPv6 address */
-		if (host_end)
-			port_start = host_end + 1;
-		else
-			host_end = text + strlen(text);
+struct entry {
+	const struct config_export *e;
+};
+
+/* By name, and those of one name in their order in the configuration. */
+static int compare_entries(const void *a, const void *b)
+{
+	const struct config_export *x = ((const struct entry *)a)->e;
+	const struct config_export *y = ((const struct entry *)b)->e;
+	int order = strcmp(x->name, y->name);
+
+	return order != 0 ? order : (x > y) - (x < y);
+}
+
+static int check_names(const struct config *c, char *err)
+{
+	_cleanup_free_ struct entry *sorted = calloc(c->n_list, sizeof(*sorted));
+
+	if (!sorted)
+		return config_out_of_memory(err);
+	for (size_t i = 0; i < c->n_list; i++)
+		sorted[i].e = &c->list[i];
+	qsort(sorted, c->n_list, sizeof(*sorted), compare_entries);
+	for (size_t i = 1; i < c->n_list; i++) {
+		const struct config_export *first = sorted[i - 1].e, *second = sorted[i].e;
+
+		if (strcmp(first->name, second->name) == 0)
+			return config_fail(err,
+					   "two exports are named \"%.200s\" (%.100s and %.100s): "
+					   "a name must be given once",
+					   first->name, first->path, second->path);
 	}
-
-	if ((size_t)(host_end - text) >= host_size)
-		return fail(err, "the address \"%.100s...\" is too long", text);
-	memcpy(host, text, (size_t)(host_end - text));
-	host[host_end - text] = '\0';
-	if (strcmp(host, "*") == 0)
-		host[0] = '\0';
-
-	if (!port_start)
-		port_start = NBD_DEFAULT_PORT;
-	if (parse_u64(port_start, 65535, &number) < 0)
-		return fail(err, "\"%.100s\" is not a port: a number from 0 (any) to 65535",
-			    port_start);
-	snprintf(port, port_size, "%u", (unsigned)number);
 	return 0;
 }
 
-int config_add_listen(struct config *c, const char *text, char *err)
+/* Gives an export that has no rules those of the server. */
+static int inherit_rules(const struct config *c, struct config_export *e, char *err)
 {
-	char host[256], port[8], why[CONFIG_ERROR_MAX];
-
-	if (config_split_listen(text, host, sizeof(host), port, sizeof(port), why) < 0)
-		return fail(err, "listen: %.400s", why);
-	return add_string(&c->listens, &c->n_listens, text, err);
-}
-
-int config_add_unix(struct config *c, const char *text, char *err)
-{
-	if (*text == '\0' || strlen(text) > 107) /* sun_path of sockaddr_un, with its NUL */
-		return fail(err, "unix: a socket's path has 1 to 107 bytes; \"%.200s\" has %zu",
-			    text, strlen(text));
-	return add_string(&c->unix_paths, &c->n_unix_paths, text, err);
-}
-
-/* ---- the INI file ------------------------------------------------------------------------- */
-
-/* Without the white space on both sides; writes into the text. */
-static char *trim(char *s)
-{
-	char *end = s + strlen(s);
-
-	while (end > s && isspace((unsigned char)end[-1]))
-		end--;
-	*end = '\0';
-	while (isspace((unsigned char)*s))
-		s++;
-	return s;
-}
-
-enum section { SECTION_NONE, SECTION_SERVER, SECTION_EXPORT };
-
-static int parse_section(struct config *c, char *line, enum section *section, char *err)
-{
-	size_t length = strlen(line);
-	char *name;
-
-	if (line[length - 1] != ']')
-		return fail(err, "a section must end with \"]\"");
-	line[length - 1] = '\0';
-	line = trim(line + 1);
-	if (strcmp(line, "server") == 0) {
-		*section = SECTION_SERVER;
+	if (e->has_allow || !c->has_allow)
 		return 0;
+	if (c->n_allow > 0) {
+		e->allow = calloc(c->n_allow, sizeof(*e->allow));
+		if (!e->allow)
+			return config_out_of_memory(err);
+		memcpy(e->allow, c->allow, c->n_allow * sizeof(*e->allow));
 	}
-	if (strncmp(line, "export", 6) == 0 &&
-	    (line[6] == '\0' || isspace((unsigned char)line[6]))) {
-		name = trim(line + 6);
-		length = strlen(name);
-		if (length >= 2 && name[0] == '"' && name[length - 1] == '"') {
-			name[length - 1] = '\0';
-			name++;
-		}
-		*section = SECTION_EXPORT;
-		return new_export(c, name, err);
-	}
-	return fail(err, "there is no section [%.100s]; there are [server] and [export NAME]",
-		    line);
-}
-
-static int parse_setting(struct config *c, enum section section, char *line, char *err)
-{
-	char *value = strchr(line, '='), *key;
-	struct config_export *e;
-
-	if (!value)
-		return fail(err, "\"%.100s\" is neither [section] nor key = value", line);
-	*value++ = '\0';
-	key = trim(line);
-	value = trim(value);
-
-	switch (section) {
-	case SECTION_NONE: return fail(err, "\"%.100s\" stands before the first section", key);
-	case SECTION_SERVER:
-		if (strcmp(key, "listen") == 0)
-			return config_add_listen(c, value, err);
-		if (strcmp(key, "unix") == 0)
-			return config_add_unix(c, value, err);
-		return fail(err, "[server] has no \"%.100s\"; it has listen and unix", key);
-	case SECTION_EXPORT:
-		e = &c->list[c->n_list - 1];
-		if (strcmp(key, "path") == 0)
-			return set_path(e, value, err);
-		if (strcmp(key, "ro") == 0)
-			return set_read_only(e, value, err);
-		return set_option(e, key, value, err);
-	}
+	e->n_allow = c->n_allow;
+	e->has_allow = true;
 	return 0;
 }
 
-/* An export's section is complete when the next one begins. */
-static int check_section(const struct config *c, enum section section, char *err)
-{
-	if (section == SECTION_EXPORT && !c->list[c->n_list - 1].path)
-		return fail(err, "[export %.100s], which ends here, has no path",
-			    c->list[c->n_list - 1].name);
-	return 0;
-}
-
-int config_parse(struct config *c, const char *name, const char *text, size_t size, char *err)
-{
-	_cleanup_free_ char *copy = strndup(text, size);
-	enum section section = SECTION_NONE;
-	char *rest = copy, *line, why[CONFIG_ERROR_MAX];
-	unsigned number = 0;
-
-	if (!copy)
-		return out_of_memory(err);
-	if (strlen(copy) != size)
-		return fail(err, "%s: this is not a text file: it has a NUL byte", name);
-	while ((line = strsep(&rest, "\n"))) {
-		int r = 0;
-
-		number++;
-		line = trim(line);
-		if (*line == '\0' || *line == '#' || *line == ';')
-			continue;
-		if (*line == '[') {
-			r = check_section(c, section, why);
-			if (r == 0)
-				r = parse_section(c, line, &section, why);
-		} else {
-			r = parse_setting(c, section, line, why);
-		}
-		if (r < 0)
-			return fail(err, "%s, line %u: %.380s", name, number, why);
-	}
-	if (check_section(c, section, why) < 0)
-		return fail(err, "%s, line %u: %.380s", name, number, why);
-	return 0;
-}
-
-int config_load(struct config *c, const char *path, char *err)
-{
-	_cleanup_free_ char *text = malloc(CONFIG_FILE_MAX);
-	int length;
-
-	if (!text)
-		return out_of_memory(err);
-	length = fd_read_file(path, text, CONFIG_FILE_MAX);
-	if (length < 0)
-		return fail(err, "cannot read the configuration %s: %s", path, strerror(-length));
-	return config_parse(c, path, text, (size_t)length, err);
-}
-
-int config_check(const struct config *c, char *err)
+int config_check(struct config *c, char *err)
 {
 	if (c->n_list == 0)
-		return fail(err, "there is nothing to serve: give --export NAME=PATH, or --config "
-				 "with an [export NAME] section");
+		return config_fail(err, "there is nothing to serve: give --export NAME=PATH, or "
+					"--config with an [export NAME] section");
+	if (check_names(c, err) < 0)
+		return -1;
 	for (size_t i = 0; i < c->n_list; i++)
-		for (size_t j = 0; j < i; j++)
-			if (strcmp(c->list[i].name, c->list[j].name) == 0)
-				return fail(err,
-					    "two exports are named \"%.200s\" (%.100s and "
-					    "%.100s): a name must be given once",
-					    c->list[i].name, c->list[j].path, c->list[i].path);
+		if (inherit_rules(c, &c->list[i], err) < 0)
+			return -1;
+	if (c->memory == 0)
+		c->memory = (uint64_t)DEFAULT_MEMORY_MIB * 1024 * 1024;
+	if (c->half_open_max == 0)
+		c->half_open_max = DEFAULT_HALF_OPEN;
+	c->half_open_address_max = c->half_open_max < 4 ? 1 : c->half_open_max / 4;
 	return 0;
+}
+
+bool config_export_allows(const struct config_export *e, const struct address *client)
+{
+	if (!e->has_allow || client->family == ADDRESS_UNIX)
+		return true;
+	for (size_t i = 0; i < e->n_allow; i++)
+		if (cidr_matches(&e->allow[i], client))
+			return true;
+	return false;
+}
+
+bool config_export_same_image(const struct config_export *a, const struct config_export *b)
+{
+	return strcmp(a->path, b->path) == 0 && a->is_pattern == b->is_pattern &&
+	       a->is_read_only == b->is_read_only && a->durability == b->durability &&
+	       a->on_full == b->on_full;
+}
+
+static void free_strings(char **list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(list[i]);
+	free(list);
+}
+
+void config_export_deinit(struct config_export *e)
+{
+	free(e->name);
+	free(e->path);
+	free(e->allow);
+	*e = (struct config_export){ 0 };
 }
 
 void config_deinit(struct config *c)
 {
-	for (size_t i = 0; i < c->n_list; i++) {
-		free(c->list[i].name);
-		free(c->list[i].path);
-		free(c->list[i].allow);
-	}
+	for (size_t i = 0; i < c->n_list; i++)
+		config_export_deinit(&c->list[i]);
 	free(c->list);
-	for (size_t i = 0; i < c->n_listens; i++)
-		free(c->listens[i]);
-	free(c->listens);
-	for (size_t i = 0; i < c->n_unix_paths; i++)
-		free(c->unix_paths[i]);
-	free(c->unix_paths);
+	free_strings(c->listens, c->n_listens);
+	free_strings(c->unix_paths, c->n_unix_paths);
+	free_strings(c->directories, c->n_directories);
+	free(c->control);
+	free(c->metrics);
+	free(c->user);
+	free(c->allow);
 	*c = (struct config){ 0 };
 }

@@ -2,438 +2,415 @@
 /* See conn.h. */
 #include "conn.h"
 
+#include "negotiate.h"
 #include "serve.h"
-#include "thread.h"
+#include "server.h"
 
-#include "base/clock.h"
 #include "base/log.h"
-#include "proto/handshake-server.h"
-#include "proto/names.h"
 
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
-struct conn {
-	TAILQ_ENTRY(conn) link;
-	TAILQ_ENTRY(conn) half_open_link;
-	bool is_half_open; /* under server.lock */
-	atomic_bool is_pushed_out;
-	struct server *server;
-	int fd;
-	struct peer peer;
-	uint64_t deadline_ns;   /* of the handshake */
-	struct served *served;  /* after the handshake */
-	struct lease_user user; /* of a writable export */
-	bool has_lease;
-};
+static void try_to_finish(struct conn *c);
 
-/* ---- the log, when strangers knock -------------------------------------------------------- */
+/* ---- lists -------------------------------------------------------------------------------- */
 
-/* One line about a client that was not let in; a flood of them is counted instead. */
-_printf_(3, 4) static void log_stranger(struct conn *c, enum log_level level, const char *fmt, ...)
+void conn_set_ready(struct conn *c)
 {
-	struct server *sv = c->server;
-	uint64_t now = clock_now_ns();
-	unsigned unlogged = 0;
-	bool may_log;
-	char text[512];
+	if (!c->is_ready)
+		TAILQ_INSERT_TAIL(&c->loop->ready, c, ready_link);
+	c->is_ready = true;
+}
+
+void conn_set_dirty(struct conn *c)
+{
+	if (!c->is_dirty)
+		TAILQ_INSERT_TAIL(&c->loop->dirty, c, dirty_link);
+	c->is_dirty = true;
+}
+
+void conn_set_timed(struct conn *c)
+{
+	if (!c->is_timed)
+		TAILQ_INSERT_TAIL(&c->loop->timed, c, timed_link);
+	c->is_timed = true;
+}
+
+static void leave_lists(struct conn *c)
+{
+	struct loop *l = c->loop;
+
+	if (c->is_ready)
+		TAILQ_REMOVE(&l->ready, c, ready_link);
+	if (c->is_dirty)
+		TAILQ_REMOVE(&l->dirty, c, dirty_link);
+	if (c->is_timed)
+		TAILQ_REMOVE(&l->timed, c, timed_link);
+	c->is_ready = c->is_dirty = c->is_timed = false;
+}
+
+/* ---- the end ------------------------------------------------------------------------------ */
+
+_printf_(2, 0) static void set_reason(struct conn *c, const char *fmt, va_list ap)
+{
+	if (!c->said_reason)
+		vsnprintf(c->reason, sizeof(c->reason), fmt, ap);
+	c->said_reason = true;
+}
+
+/* Nothing is received any more. */
+static void stop_receiving(struct conn *c)
+{
+	serve_abandon(c);
+	free(c->stash);
+	c->stash = NULL;
+	c->is_paused = false;
+}
+
+void conn_leave(struct conn *c, const char *fmt, ...)
+{
 	va_list ap;
 
-	pthread_mutex_lock(&sv->lock);
-	if (now - sv->logging_since_ns >= CLOCK_NS_PER_S) {
-		unlogged = sv->n_unlogged;
-		sv->logging_since_ns = now;
-		sv->n_logged = 0;
-		sv->n_unlogged = 0;
-	}
-	may_log = sv->n_logged < CONN_STRANGERS_LOGGED;
-	if (may_log)
-		sv->n_logged++;
-	else
-		sv->n_unlogged++;
-	pthread_mutex_unlock(&sv->lock);
-
-	if (unlogged > 0)
-		log_warn("%u more lines about clients that were not let in were left out",
-			 unlogged);
-	if (!may_log)
-		return;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	set_reason(c, fmt, ap);
 	va_end(ap);
-	log_line(level, "%s: %s", c->peer.text, text);
-}
-
-/* ---- half-open accounting ----------------------------------------------------------------- */
-
-/* All three with server.lock held. */
-
-static void half_open_add(struct server *sv, struct conn *c)
-{
-	TAILQ_INSERT_TAIL(&sv->half_open, c, half_open_link);
-	c->is_half_open = true;
-	sv->n_half_open++;
-}
-
-static void half_open_remove(struct server *sv, struct conn *c)
-{
-	if (!c->is_half_open)
+	if (c->state >= CONN_LEAVING)
 		return;
-	TAILQ_REMOVE(&sv->half_open, c, half_open_link);
-	c->is_half_open = false;
-	sv->n_half_open--;
+	negotiate_stop_waiting(c);
+	c->state = CONN_LEAVING;
+	stop_receiving(c);
+	conn_set_dirty(c); /* sends what there is, then sees whether that was all */
 }
 
-static bool push_out_oldest(struct server *sv)
+void conn_close(struct conn *c, const char *fmt, ...)
 {
-	struct conn *oldest = TAILQ_FIRST(&sv->half_open);
+	struct job *j;
+	va_list ap;
 
-	if (!oldest)
-		return false;
-	half_open_remove(sv, oldest);
-	atomic_store(&oldest->is_pushed_out, true);
-	shutdown(oldest->fd, SHUT_RDWR);
-	return true;
-}
-
-static void set_half_open(struct conn *c, bool is_half_open)
-{
-	pthread_mutex_lock(&c->server->lock);
-	if (is_half_open && !atomic_load(&c->is_pushed_out))
-		half_open_add(c->server, c);
-	else
-		half_open_remove(c->server, c);
-	pthread_mutex_unlock(&c->server->lock);
-}
-
-/* ---- the handshake ------------------------------------------------------------------------ */
-
-enum { HANDSHAKE_CHUNK = 4096 };
-
-/* Waits for the socket within the handshake's time. 0 or negative errno. */
-static int wait_for(struct conn *c, short events)
-{
-	struct pollfd pfd = { .fd = c->fd, .events = events };
-	int n;
-
-	do {
-		uint64_t now = clock_now_ns();
-
-		if (now >= c->deadline_ns)
-			return -ETIMEDOUT;
-		n = poll(&pfd, 1, clock_poll_ms(now, c->deadline_ns));
-	} while (n == 0 || (n < 0 && errno == EINTR));
-	return n < 0 ? -errno : 0;
-}
-
-static int send_output(struct conn *c, struct nbd_hss *h)
-{
-	const uint8_t *data;
-	size_t size;
-
-	while (data = nbd_hss_output(h, &size), size > 0) {
-		ssize_t n = send(c->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-		if (n < 0 && errno == EAGAIN) {
-			int r = wait_for(c, POLLOUT);
-
-			if (r < 0)
-				return r;
-			continue;
-		}
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0)
-			nbd_hss_sent(h, (size_t)n);
-	}
-	return 0;
-}
-
-static ssize_t receive_some(struct conn *c, void *data, size_t size)
-{
-	for (;;) {
-		ssize_t n;
-		int r = wait_for(c, POLLIN);
-
-		if (r < 0)
-			return r;
-		n = recv(c->fd, data, size, MSG_DONTWAIT);
-		if (n >= 0)
-			return n;
-		if (errno != EAGAIN && errno != EINTR)
-			return -errno;
-	}
-}
-
-static enum nbd_hss_event refuse(struct conn *c, struct nbd_hss *h, uint32_t error,
-				 const char *text)
-{
-	log_stranger(c, LOG_LEVEL_WARN, "refused export \"%.100s\": %s", h->name, text);
-	return nbd_hss_refuse(h, error, text);
-}
-
-/*
- * Takes the lease of a writable export. The client's time does not run while it waits for its
- * own older connection, nor is it half-open any more: we know what it wants and who it is.
- */
-static int take_lease(struct conn *c, struct served *s, char *text, size_t text_size)
-{
-	uint64_t before = clock_now_ns(), waited_ns;
-	char holder[ADDRESS_TEXT_MAX + 32];
-	int r;
-
-	set_half_open(c, false);
-	r = lease_take(&s->lease, &c->user, CONN_TAKEOVER_S * CLOCK_NS_PER_S, &c->server->stopping,
-		       holder, sizeof(holder));
-	set_half_open(c, r != 0);
-	waited_ns = clock_now_ns() - before;
-	c->deadline_ns += waited_ns;
-	switch (r) {
-	case 0:
-		c->has_lease = true;
-		c->served = s;
-		return 0;
-	case LEASE_E_IN_USE:
-		snprintf(text, text_size, "export \"%.100s\" is in use by %s", s->config->name,
-			 holder);
-		return -1;
-	case LEASE_E_SUPERSEDED:
-		snprintf(text, text_size, "a newer connection of the same client asked for it");
-		return -1;
-	case LEASE_E_TIMEOUT:
-		snprintf(text, text_size,
-			 "the last requests of this client's older connection have not ended in "
-			 "%d s; is the server's disk stuck?",
-			 CONN_TAKEOVER_S);
-		return -1;
-	default: snprintf(text, text_size, "the server stops"); return -1;
-	}
-}
-
-static enum nbd_hss_event on_ask_export(struct conn *c, struct nbd_hss *h)
-{
-	struct served *s = exports_find(c->server->exports, h->name, h->name_size);
-	char text[NBD_HSS_TEXT_MAX];
-
-	if (!s)
-		return refuse(c, h, NBD_REP_ERR_UNKNOWN, "there is no export of that name");
-	if (!served_allows(s, &c->peer.address)) {
-		snprintf(text, sizeof(text), "not allowed from %s", c->peer.text);
-		return refuse(c, h, NBD_REP_ERR_POLICY, text);
-	}
-	if (h->option != NBD_OPT_INFO && !s->config->is_read_only &&
-	    take_lease(c, s, text, sizeof(text)) < 0) {
-		/* A client that is told nothing tries again; one that is refused might not. */
-		if (atomic_load(&c->server->stopping))
-			return NBD_HSS_CLOSE;
-		return refuse(c, h, NBD_REP_ERR_POLICY, text);
-	}
-	c->served = s;
-	return nbd_hss_accept(h, &s->info);
-}
-
-static int on_ask_list(struct conn *c, struct nbd_hss *h, enum nbd_hss_event *event)
-{
-	const struct exports *e = c->server->exports;
-
-	for (size_t i = 0; i < e->count; i++) {
-		int r;
-
-		if (!served_allows(&e->list[i], &c->peer.address))
-			continue;
-		nbd_hss_list(h, e->list[i].config->name);
-		r = send_output(c, h);
-		if (r < 0)
-			return r;
-	}
-	*event = nbd_hss_list_end(h);
-	return 0;
-}
-
-/* Negotiates to the end. 0 or negative errno of the socket; *event says how it ended. */
-static int negotiate(struct conn *c, struct nbd_hss *h, enum nbd_hss_event *event)
-{
-	uint8_t data[HANDSHAKE_CHUNK];
-
-	*event = NBD_HSS_MORE;
-	for (;;) {
-		size_t want;
-		ssize_t n;
-		int r = send_output(c, h);
-
-		if (r < 0)
-			return r;
-		if (*event != NBD_HSS_MORE)
-			return 0;
-		want = nbd_hss_want(h);
-		n = receive_some(c, data, want < sizeof(data) ? want : sizeof(data));
-		if (n <= 0)
-			return n < 0 ? (int)n : -ENODATA;
-		*event = nbd_hss_feed(h, data, (size_t)n);
-		if (*event == NBD_HSS_ASK_EXPORT)
-			*event = on_ask_export(c, h);
-		else if (*event == NBD_HSS_ASK_LIST)
-			r = on_ask_list(c, h, event);
-		if (r < 0)
-			return r;
-	}
-}
-
-/* Whether the client is in; if not, the log says why. The machine's memory goes with it. */
-static bool handshake(struct conn *c)
-{
-	_cleanup_free_ struct nbd_hss *h = malloc(sizeof(*h));
-	enum nbd_hss_event event;
-	int r;
-
-	if (!h) {
-		log_stranger(c, LOG_LEVEL_ERROR, "refused: out of memory");
-		return false;
-	}
-	nbd_hss_init(h);
-	r = negotiate(c, h, &event);
-	if (r == 0 && event == NBD_HSS_DONE)
-		return true;
-	if (atomic_load(&c->is_pushed_out))
-		log_stranger(c, LOG_LEVEL_WARN,
-			     "dropped: more than %u clients are negotiating, and this one has been "
-			     "for the longest time",
-			     CONN_HALF_OPEN_MAX);
-	else if (r == -ETIMEDOUT)
-		log_stranger(c, LOG_LEVEL_WARN, "dropped: did not choose an export within %u s",
-			     CONN_HANDSHAKE_S);
-	else if (r < 0)
-		log_debug("%s: left before it had chosen an export", c->peer.text);
-	else if (event == NBD_HSS_CLOSE)
-		log_debug("%s: %s", c->peer.text, nbd_hss_event_text(event));
-	else
-		log_stranger(c, LOG_LEVEL_WARN, "dropped: %s", nbd_hss_event_text(event));
-	return false;
-}
-
-/* ---- a connection's life ------------------------------------------------------------------ */
-
-static void run(struct conn *c)
-{
-	const char *name;
-	char reason[SERVE_REASON_MAX];
-	uint64_t start_ns;
-
-	if (!handshake(c))
+	va_start(ap, fmt);
+	set_reason(c, fmt, ap);
+	va_end(ap);
+	if (c->state == CONN_CLOSING)
 		return;
-	set_half_open(c, false);
-	name = c->served->config->name;
-	start_ns = clock_now_ns();
-	log_info("%s: connected to export \"%s\"%s", c->peer.text, name,
-		 c->has_lease ? "" : " (read-only)");
-	serve_run(c->fd, c->served, &c->user.is_cut, &c->server->stopping, reason);
-	log_info("%s: disconnected from export \"%s\" after %llu s: %s", c->peer.text, name,
-		 (unsigned long long)((clock_now_ns() - start_ns) / CLOCK_NS_PER_S), reason);
+	negotiate_stop_waiting(c);
+	c->state = CONN_CLOSING;
+	shutdown(c->fd, SHUT_RDWR); /* ends what the engine has */
+	stop_receiving(c);
+	TAILQ_FOREACH(j, &c->jobs, link)
+	job_cancel(j);
+	out_deinit(&c->out, &c->loop->chunks);
+	conn_set_dirty(c);
 }
 
-static void *conn_thread(void *arg)
+static void log_end(const struct conn *c)
 {
-	struct conn *c = arg;
-	struct server *sv = c->server;
+	if (c->since_ns == 0)
+		return; /* it was never in, and that was said */
+	log_info("%s: disconnected from export \"%s\" after %llu s: %s", c->peer.text,
+		 c->served->config.name,
+		 (unsigned long long)((c->loop->now_ns - c->since_ns) / CLOCK_NS_PER_S), c->reason);
+}
 
-	pthread_detach(pthread_self());
-	run(c);
-	shutdown(c->fd, SHUT_RDWR);
+/* Nothing is in flight any more, and nobody waits for anything of it. */
+static void finish(struct conn *c)
+{
+	struct loop *l = c->loop;
+
+	c->is_finished = true;
+	log_end(c);
+	l->engine->remove(l, c);
+	leave_lists(c);
+	out_deinit(&c->out, &l->chunks);
+	free(c->hss);
+	c->hss = NULL;
+	shutdown(c->fd, SHUT_RDWR); /* the client hears of it before anybody else gets the export */
 	if (c->has_lease)
 		lease_give_back(&c->served->lease, &c->user);
-
-	pthread_mutex_lock(&sv->lock);
-	half_open_remove(sv, c);
-	TAILQ_REMOVE(&sv->all, c, link);
-	close(c->fd); /* not before: server_stop() and push_out_oldest() shut it down */
-	free(c);
-	pthread_cond_broadcast(&sv->changed);
-	pthread_mutex_unlock(&sv->lock);
-	return NULL;
+	server_remove(c->server, c);
+	if (c->served)
+		served_put(c->served);
+	c->served = NULL;
+	/* From here on nobody can post its task any more; one that was posted still has to run. */
+	if (!atomic_load(&c->user.is_cut) || c->cut_seen)
+		TAILQ_INSERT_TAIL(&l->dead, c, ready_link);
 }
 
-void server_init(struct server *sv, struct exports *exports)
+void conn_bury(struct loop *l)
 {
-	pthread_condattr_t attr;
+	struct conn *c;
 
-	*sv = (struct server){ .exports = exports };
-	TAILQ_INIT(&sv->all);
-	TAILQ_INIT(&sv->half_open);
-	pthread_mutex_init(&sv->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&sv->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	while ((c = TAILQ_FIRST(&l->dead))) {
+		TAILQ_REMOVE(&l->dead, c, ready_link);
+		TAILQ_REMOVE(&l->conns, c, link);
+		atomic_fetch_sub(&l->n_conns, 1);
+		free(c->session);
+		free(c);
+	}
 }
 
-void server_add(struct server *sv, int fd)
+static void try_to_finish(struct conn *c)
 {
-	_cleanup_close_ int owned = fd;
-	_cleanup_free_ struct conn *c = calloc(1, sizeof(*c));
-	pthread_t thread;
+	if (c->is_finished || c->n_jobs > 0)
+		return;
+	if (c->state == CONN_LEAVING && out_is_empty(&c->out))
+		conn_close(c, "%s", c->reason);
+	if (c->state == CONN_CLOSING && c->n_ops == 0)
+		finish(c);
+}
+
+/* Another connection of its client, or an administrator, has cut it off. */
+static void on_cut(struct task *t)
+{
+	struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, user.cut));
+
+	c->cut_seen = true;
+	if (c->is_finished) {
+		TAILQ_INSERT_TAIL(&c->loop->dead, c, ready_link);
+		return;
+	}
+	conn_close(c, "%s", c->user.cut_reason);
+	try_to_finish(c);
+}
+
+/* ---- output ------------------------------------------------------------------------------- */
+
+/* TCP_USER_TIMEOUT has run out: of a silent network, or of a client that takes nothing. */
+static void timed_out(struct conn *c)
+{
+	if (out_is_empty(&c->out)) {
+		conn_close(c, "the client has vanished: its machine or the network is down");
+		server_count(c->server, &c->server->dropped_dead);
+	} else {
+		conn_close(c, "the client does not read its replies");
+		server_count(c->server, &c->server->dropped_deaf);
+	}
+}
+
+static void resume(struct conn *c)
+{
+	bool has_room = c->state == CONN_SERVING ? serve_has_room(c) : out_is_empty(&c->out);
+
+	if (c->is_paused && has_room) {
+		c->is_paused = false;
+		conn_set_ready(c);
+	}
+}
+
+static void show(struct conn *c)
+{
+	const struct job *oldest = TAILQ_FIRST(&c->jobs);
+
+	atomic_store_explicit(&c->shown_jobs, c->n_jobs, memory_order_relaxed);
+	atomic_store_explicit(&c->shown_unsent, c->out.bytes, memory_order_relaxed);
+	if (oldest)
+		atomic_store_explicit(&c->oldest_ns, oldest->start_ns, memory_order_relaxed);
+}
+
+void conn_flush(struct conn *c)
+{
+	struct loop *l = c->loop;
+	bool moved;
 	int r;
 
-	if (!c) {
-		log_error("a client is turned away: out of memory");
+	if (c->is_finished)
 		return;
+	if (c->state != CONN_CLOSING && !c->is_awaiting_room && !out_is_empty(&c->out)) {
+		r = out_send(&c->out, &l->chunks, c->fd, l->engine->is_blocking, &moved);
+		if (moved)
+			c->progress_ns = l->now_ns;
+		if (r == 1) {
+			if (!moved)
+				c->progress_ns = l->now_ns; /* the wait begins */
+			l->engine->await_room(l, c);
+			conn_set_timed(c);
+		} else if (r == -ETIMEDOUT) {
+			timed_out(c);
+		} else if (r < 0) {
+			conn_close(c, "a reply could not be sent: %s", strerror(-r));
+		}
 	}
-	if (peer_of_socket(fd, &c->peer) < 0)
-		return; /* it is gone already */
-	c->server = sv;
-	c->fd = fd;
-	c->deadline_ns = clock_now_ns() + CONN_HANDSHAKE_S * CLOCK_NS_PER_S;
-	c->user.peer = &c->peer;
-	c->user.fd = fd;
-
-	pthread_mutex_lock(&sv->lock);
-	if (sv->n_half_open >= CONN_HALF_OPEN_MAX)
-		push_out_oldest(sv);
-	TAILQ_INSERT_TAIL(&sv->all, c, link);
-	half_open_add(sv, c);
-	r = thread_start(&thread, conn_thread, c);
-	if (r != 0) {
-		half_open_remove(sv, c);
-		TAILQ_REMOVE(&sv->all, c, link);
-	}
-	pthread_mutex_unlock(&sv->lock);
-	if (r != 0) {
-		log_stranger(c, LOG_LEVEL_ERROR, "turned away: no thread can be started: %s",
-			     strerror(r));
-		return;
-	}
-	(void)steal_fd(&owned); /* the thread's now, as the connection is */
-	(void)steal_ptr(&c);
+	show(c);
+	resume(c);
+	if (c->state >= CONN_LEAVING)
+		try_to_finish(c);
 }
 
-bool server_drop_oldest(struct server *sv)
+void conn_has_room(struct conn *c)
 {
-	bool is_dropped;
-
-	pthread_mutex_lock(&sv->lock);
-	is_dropped = push_out_oldest(sv);
-	pthread_mutex_unlock(&sv->lock);
-	return is_dropped;
+	conn_flush(c);
 }
 
-bool server_stop(struct server *sv)
-{
-	struct timespec until;
-	struct conn *c;
-	bool is_empty;
+/* ---- input -------------------------------------------------------------------------------- */
 
-	atomic_store(&sv->stopping, true);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += CONN_STOP_S;
-	pthread_mutex_lock(&sv->lock);
-	TAILQ_FOREACH(c, &sv->all, link)
-	shutdown(c->fd, SHUT_RD);
-	while (!TAILQ_EMPTY(&sv->all))
-		if (pthread_cond_timedwait(&sv->changed, &sv->lock, &until) == ETIMEDOUT)
-			break;
-	is_empty = TAILQ_EMPTY(&sv->all);
-	pthread_mutex_unlock(&sv->lock);
-	return is_empty;
+/* Looks at bytes; returns how many it has used. */
+static size_t consume(struct conn *c, const uint8_t *data, size_t size)
+{
+	size_t used = 0;
+
+	if (c->state == CONN_NEGOTIATING)
+		used = negotiate_input(c, data, size);
+	if (c->state == CONN_SERVING)
+		used += serve_input(c, data + used, size - used);
+	return c->state >= CONN_LEAVING ? size : used;
+}
+
+/* What comes next: more of the stash, more from the network, or a wait for something. */
+static void go_on(struct conn *c)
+{
+	struct loop *l = c->loop;
+
+	conn_flush(c);
+	if (c->state == CONN_SERVING)
+		serve_measure(c);
+	if (c->state >= CONN_LEAVING || c->state == CONN_WAITING || c->is_receiving)
+		return;
+	if (c->is_paused) {
+		conn_set_timed(c); /* memory may be freed by others */
+		return;
+	}
+	if (c->stash)
+		conn_set_ready(c);
+	else
+		l->engine->receive(l, c);
+}
+
+static void keep_rest(struct conn *c, const uint8_t *data, size_t size)
+{
+	c->stash = malloc(size);
+	if (!c->stash) {
+		conn_close(c, "out of memory");
+		return;
+	}
+	memcpy(c->stash, data, size);
+	c->stash_pos = 0;
+	c->stash_size = size;
+}
+
+void conn_input(struct conn *c, const uint8_t *data, size_t size)
+{
+	size_t used = consume(c, data, size);
+
+	if (used < size)
+		keep_rest(c, data + used, size - used);
+	go_on(c);
+}
+
+void conn_prepare(struct conn *c)
+{
+	if (c->state == CONN_SERVING && c->target_size == 0)
+		serve_prepare(c);
+}
+
+void conn_filled(struct conn *c, size_t size)
+{
+	struct chunk *ahead = c->ahead;
+
+	if (ahead && c->state == CONN_SERVING) {
+		size_t used;
+
+		c->target_size = 0;
+		used = serve_input(c, ahead->data, size);
+		if (used < size && c->state == CONN_SERVING)
+			keep_rest(c, ahead->data + used, size - used);
+		if (c->ahead) { /* it has not become a job's */
+			chunk_free(&c->loop->chunks, ahead);
+			c->ahead = NULL;
+		}
+	} else if (c->state == CONN_SERVING) {
+		serve_filled(c, size);
+	}
+	go_on(c);
+}
+
+void conn_continue(struct conn *c)
+{
+	if (c->stash && c->state < CONN_LEAVING) {
+		c->stash_pos += consume(c, c->stash + c->stash_pos, c->stash_size - c->stash_pos);
+		if (c->stash && c->stash_pos >= c->stash_size) {
+			free(c->stash);
+			c->stash = NULL;
+		}
+	}
+	go_on(c);
+}
+
+void conn_ended(struct conn *c, int error)
+{
+	if (atomic_load(&c->user.is_cut) && !c->cut_seen)
+		return; /* on_cut() is about to be called, and knows why */
+	if (c->state == CONN_NEGOTIATING)
+		negotiate_ended(c, error);
+	else if (error == -ETIMEDOUT && c->state < CONN_CLOSING)
+		timed_out(c);
+	else if (error < 0 && c->state < CONN_CLOSING)
+		conn_close(c, "the connection broke: %s", strerror(-error));
+	else
+		conn_leave(c, "the client closed the connection%s",
+			   serve_is_inside(c) ? " in the middle of a request"
+					      : " without a goodbye");
+	conn_flush(c);
+}
+
+void conn_job_done(struct conn *c, struct job *j)
+{
+	serve_job_done(c, j);
+	conn_set_dirty(c);
+}
+
+/* ---- time --------------------------------------------------------------------------------- */
+
+static bool has_waited(const struct conn *c, uint64_t seconds)
+{
+	return c->loop->now_ns > c->progress_ns + seconds * CLOCK_NS_PER_S;
+}
+
+/* Returns whether it has to be looked at again. */
+static bool look_at(struct conn *c)
+{
+	if (c->state == CONN_NEGOTIATING || c->state == CONN_WAITING)
+		return negotiate_tick(c);
+	if (c->state == CONN_CLOSING)
+		return false;
+	if (!out_is_empty(&c->out) && has_waited(c, CONN_STALL_S)) {
+		conn_close(c, "the client does not read its replies");
+		server_count(c->server, &c->server->dropped_deaf);
+		return false;
+	}
+	if (c->filling && has_waited(c, CONN_STALL_S)) {
+		conn_close(c, "the client stopped in the middle of a request");
+		return false;
+	}
+	resume(c);
+	return !out_is_empty(&c->out) || c->filling || c->is_paused;
+}
+
+void conn_tick(struct loop *l)
+{
+	struct conn *c, *next;
+
+	for (c = TAILQ_FIRST(&l->timed); c; c = next) {
+		next = TAILQ_NEXT(c, timed_link);
+		if (look_at(c))
+			continue;
+		TAILQ_REMOVE(&l->timed, c, timed_link);
+		c->is_timed = false;
+	}
+}
+
+void conn_start(struct conn *c)
+{
+	struct loop *l = c->loop;
+
+	TAILQ_INSERT_TAIL(&l->conns, c, link);
+	TAILQ_INIT(&c->jobs);
+	out_init(&c->out);
+	c->user.cut.run = on_cut;
+	if (l->engine->add(l, c) < 0) {
+		conn_close(c, "out of memory");
+		return;
+	}
+	negotiate_start(c);
+	go_on(c);
 }

@@ -13,9 +13,11 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 enum { ZERO_CHUNK = 256 * 1024 };
 
@@ -23,9 +25,16 @@ struct store {
 	int fd;
 	uint64_t size;
 	bool is_block;
-	dev_t dev; /* the device itself, or the one that the file is on */
-	ino_t ino;
+	struct store_id id;
 };
+
+/* One device may have several nodes. */
+static struct store_id id_of(const struct stat *st)
+{
+	if (S_ISBLK(st->st_mode))
+		return (struct store_id){ .dev = st->st_rdev };
+	return (struct store_id){ .dev = st->st_dev, .ino = st->st_ino };
+}
 
 static int pause_for_lock(const char *path, uint64_t start_ns, uint64_t deadline_ns, bool *is_said)
 {
@@ -124,8 +133,7 @@ int store_open(const char *path, bool is_read_only, uint64_t deadline_ns, struct
 		s->size = (uint64_t)st.st_size;
 	}
 	s->is_block = S_ISBLK(st.st_mode);
-	s->dev = s->is_block ? st.st_rdev : st.st_dev;
-	s->ino = st.st_ino;
+	s->id = id_of(&st);
 	s->fd = steal_fd(&fd);
 	*out = steal_ptr(&s);
 	return 0;
@@ -144,15 +152,53 @@ uint64_t store_size(const struct store *s)
 	return s->size;
 }
 
-bool store_is_at(const struct store *s, const char *path)
+int store_fd(const struct store *s)
+{
+	return s->fd;
+}
+
+bool store_has_quick_writes(const struct store *s)
+{
+	struct statfs fs;
+
+	if (s->is_block)
+		return true;
+	if (fstatfs(s->fd, &fs) < 0)
+		return false;
+	switch ((unsigned long)fs.f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case F2FS_SUPER_MAGIC:
+	case TMPFS_MAGIC: return true;
+	default: return false;
+	}
+}
+
+struct store_id store_id(const struct store *s)
+{
+	return s->id;
+}
+
+int store_id_of_path(const char *path, struct store_id *id)
 {
 	struct stat st;
 
 	if (stat(path, &st) < 0)
+		return -errno;
+	*id = id_of(&st);
+	return 0;
+}
+
+/* The superblock of ext2, ext3 and ext4: at 1024; the magic at 56 of it, the UUID at 104. */
+bool store_content_id(struct store *s, uint8_t id[static 16])
+{
+	uint8_t super[120];
+
+	if (store_read(s, super, sizeof(super), 1024) < 0 || super[56] != 0x53 || super[57] != 0xef)
 		return false;
-	if (S_ISBLK(st.st_mode)) /* one device may have several nodes */
-		return s->is_block && st.st_rdev == s->dev;
-	return !s->is_block && st.st_dev == s->dev && st.st_ino == s->ino;
+	memcpy(id, super + 104, 16);
+	return true;
 }
 
 int store_read(struct store *s, void *data, size_t size, uint64_t offset)
@@ -214,7 +260,7 @@ static int write_zeroes(struct store *s, uint64_t offset, uint64_t size, const a
 }
 
 int store_zero(struct store *s, uint64_t offset, uint64_t size, bool keep_allocated,
-	       const atomic_bool *cancel)
+	       bool must_be_fast, const atomic_bool *cancel)
 {
 	int r;
 
@@ -223,7 +269,39 @@ int store_zero(struct store *s, uint64_t offset, uint64_t size, bool keep_alloca
 	r = allocate(s, keep_allocated ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE, offset, size);
 	if (is_unsupported(r) && !keep_allocated)
 		r = allocate(s, FALLOC_FL_ZERO_RANGE, offset, size);
-	return is_unsupported(r) ? write_zeroes(s, offset, size, cancel) : r;
+	if (!is_unsupported(r))
+		return r;
+	return must_be_fast ? -ENOTSUP : write_zeroes(s, offset, size, cancel);
+}
+
+int store_prefetch(struct store *s, uint64_t offset, uint64_t size)
+{
+	return -posix_fadvise(s->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
+void store_extent(struct store *s, uint64_t offset, uint64_t end, uint64_t *size, bool *is_hole)
+{
+	/* The file position is nobody's: all reads and writes name their offset. */
+	off_t data = s->is_block ? (off_t)offset : lseek(s->fd, (off_t)offset, SEEK_DATA);
+	off_t hole;
+
+	*is_hole = false;
+	*size = end - offset;
+	if (data < 0 && errno == ENXIO) { /* no data from here to the end of the file */
+		*is_hole = true;
+		return;
+	}
+	if (data < 0 || s->is_block)
+		return;
+	if ((uint64_t)data > offset) {
+		*is_hole = true;
+		if ((uint64_t)data < end)
+			*size = (uint64_t)data - offset;
+		return;
+	}
+	hole = lseek(s->fd, (off_t)offset, SEEK_HOLE);
+	if (hole >= 0 && (uint64_t)hole > offset && (uint64_t)hole < end)
+		*size = (uint64_t)hole - offset;
 }
 
 int store_sync(struct store *s)

@@ -2,97 +2,251 @@
 /* See lease.h. */
 #include "lease.h"
 
-#include "base/clock.h"
-#include "base/log.h"
-
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 
 void lease_init(struct lease *l)
 {
-	pthread_condattr_t attr;
-
-	*l = (struct lease){ 0 };
+	*l = (struct lease){
+		.holders = TAILQ_HEAD_INITIALIZER(l->holders),
+		.waiters = TAILQ_HEAD_INITIALIZER(l->waiters),
+	};
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->changed, &attr);
-	pthread_condattr_destroy(&attr);
 }
 
 void lease_deinit(struct lease *l)
 {
-	pthread_cond_destroy(&l->changed);
 	pthread_mutex_destroy(&l->lock);
 }
 
-static void wait_a_moment(struct lease *l)
+static bool is_same_session(const struct lease_user *a, const struct lease_user *b)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_nsec += 100 * 1000 * 1000;
-	if (ts.tv_nsec >= 1000 * 1000 * 1000) {
-		ts.tv_nsec -= 1000 * 1000 * 1000;
-		ts.tv_sec++;
-	}
-	pthread_cond_timedwait(&l->changed, &l->lock, &ts);
+	return a->session && b->session &&
+	       memcmp(a->session->id, b->session->id, sizeof(a->session->id)) == 0;
 }
 
-static int wait_for_end(struct lease *l, struct lease_user *user, uint64_t timeout_ns,
-			const atomic_bool *cancel)
+static bool is_same_client(const struct lease_user *a, const struct lease_user *b)
 {
-	while (l->holder) {
-		if (l->waiter != user)
-			return LEASE_E_SUPERSEDED;
-		if (atomic_load(cancel))
-			return LEASE_E_CANCELLED;
-		if (clock_now_ns() - user->since_ns >= timeout_ns)
-			return LEASE_E_TIMEOUT;
-		wait_a_moment(l);
-	}
-	return l->waiter == user ? 0 : LEASE_E_SUPERSEDED;
+	if (!a->session || !b->session)
+		return address_is_same(&a->peer->address, &b->peer->address);
+	if (is_same_session(a, b))
+		return true;
+	/* A machine has one session at a time: a new one means that it was started anew. */
+	return a->session->machine[0] != '\0' &&
+	       strcmp(a->session->machine, b->session->machine) == 0;
 }
 
-int lease_take(struct lease *l, struct lease_user *user, uint64_t timeout_ns,
-	       const atomic_bool *cancel, char *text, size_t text_size)
+/* Whether two connections of one client may not hold the export at the same time. */
+static bool is_rival(const struct lease_user *a, const struct lease_user *b)
 {
-	struct lease_user *present;
+	return !is_same_session(a, b) || a->session->generation != b->session->generation ||
+	       a->session->slot == b->session->slot;
+}
+
+static void name_of(const struct lease_user *u, char text[static LEASE_TEXT_MAX])
+{
+	if (u->session && u->session->host[0] != '\0')
+		snprintf(text, LEASE_TEXT_MAX, "%s (%.80s, %.64s)", u->peer->text, u->session->host,
+			 u->session->machine);
+	else if (u->session)
+		snprintf(text, LEASE_TEXT_MAX, "%s (%.64s)", u->peer->text, u->session->machine);
+	else
+		snprintf(text, LEASE_TEXT_MAX, "%s", u->peer->text);
+}
+
+static void describe(const struct lease_user *u, char text[static LEASE_TEXT_MAX])
+{
+	char name[LEASE_TEXT_MAX];
+
+	name_of(u, name);
+	snprintf(text, LEASE_TEXT_MAX, "%.220s since %llu s", name,
+		 (unsigned long long)((clock_now_ns() - u->since_ns) / CLOCK_NS_PER_S));
+}
+
+static const struct lease_user *find_stranger(const struct lease *l, const struct lease_user *user)
+{
+	const struct lease_user *u;
+
+	TAILQ_FOREACH(u, &l->holders, link)
+	if (!is_same_client(u, user))
+		return u;
+	TAILQ_FOREACH(u, &l->waiters, link)
+	if (!is_same_client(u, user))
+		return u;
+	return NULL;
+}
+
+void lease_user_cut(struct lease_user *u, const char *reason)
+{
+	if (atomic_exchange(&u->is_cut, true))
+		return;
+	u->cut_reason = reason; /* the loop reads it when the task has run */
+	shutdown(u->fd, SHUT_RDWR);
+	loop_post(u->loop, &u->cut);
+}
+
+/* Returns whether any of the holders is in the user's way, having cut off those who are. */
+static bool cut_rivals(struct lease *l, const struct lease_user *user)
+{
+	bool has_any = false;
+	struct lease_user *u;
+
+	TAILQ_FOREACH(u, &l->holders, link)
+	if (is_rival(u, user)) {
+		lease_user_cut(u, "a newer connection of the same client takes over");
+		has_any = true;
+	}
+	return has_any;
+}
+
+static void answer(struct lease *l, struct lease_user *u, int result)
+{
+	TAILQ_REMOVE(&l->waiters, u, link);
+	u->result = result;
+	if (result == 0) {
+		u->since_ns = clock_now_ns();
+		TAILQ_INSERT_TAIL(&l->holders, u, link);
+	}
+	loop_post(u->loop, &u->answered);
+}
+
+static void supersede(struct lease *l, const struct lease_user *user)
+{
+	struct lease_user *u, *next;
+
+	for (u = TAILQ_FIRST(&l->waiters); u; u = next) {
+		next = TAILQ_NEXT(u, link);
+		if (is_rival(u, user))
+			answer(l, u, LEASE_E_SUPERSEDED);
+	}
+}
+
+static bool is_id(const uint8_t *id, const struct lease_user *user)
+{
+	return memcmp(id, user->session->id, NBD_SESSION_ID_SIZE) == 0;
+}
+
+/*
+ * An older generation than the newest one seen of the session, or a session that another one of
+ * the same machine has replaced: two machines with one name would take it by turns else.
+ */
+static bool is_stale(const struct lease *l, const struct lease_user *user)
+{
+	if (!user->session)
+		return false;
+	for (unsigned i = 0; i < LEASE_REPLACED_MAX; i++)
+		if (is_id(l->replaced[i], user))
+			return true;
+	return is_id(l->session_id, user) && user->session->generation < l->generation;
+}
+
+static void remember(struct lease *l, const struct lease_user *user)
+{
+	if (!user->session)
+		return;
+	if (!is_id(l->session_id, user) && strcmp(l->machine, user->session->machine) == 0) {
+		memmove(l->replaced[1], l->replaced[0],
+			sizeof(l->replaced) - sizeof(l->replaced[0]));
+		memcpy(l->replaced[0], l->session_id, NBD_SESSION_ID_SIZE);
+	}
+	memcpy(l->session_id, user->session->id, NBD_SESSION_ID_SIZE);
+	memcpy(l->machine, user->session->machine, sizeof(l->machine));
+	l->generation = user->session->generation;
+}
+
+int lease_ask(struct lease *l, struct lease_user *user, char text[static LEASE_TEXT_MAX])
+{
+	const struct lease_user *stranger;
 	int r = 0;
 
 	pthread_mutex_lock(&l->lock);
 	user->since_ns = clock_now_ns();
-	present = l->waiter ? l->waiter : l->holder;
-	if (present && !address_is_same(&present->peer->address, &user->peer->address)) {
-		snprintf(text, text_size, "%s since %llu s", present->peer->text,
-			 (unsigned long long)((user->since_ns - present->since_ns) /
-					      CLOCK_NS_PER_S));
-		pthread_mutex_unlock(&l->lock);
-		return LEASE_E_IN_USE;
-	}
-	l->waiter = user;
-	if (l->holder) {
-		atomic_store(&l->holder->is_cut, true);
-		shutdown(l->holder->fd, SHUT_RDWR);
-	}
-	if (present)
-		pthread_cond_broadcast(&l->changed);
-	r = wait_for_end(l, user, timeout_ns, cancel);
-	if (l->waiter == user)
-		l->waiter = NULL;
-	if (r == 0) {
-		l->holder = user;
-		user->since_ns = clock_now_ns();
+	stranger = find_stranger(l, user);
+	if (stranger) {
+		describe(stranger, text);
+		r = LEASE_E_IN_USE;
+	} else if (is_stale(l, user)) {
+		r = LEASE_E_STALE;
+	} else {
+		remember(l, user);
+		supersede(l, user);
+		if (cut_rivals(l, user)) {
+			TAILQ_INSERT_TAIL(&l->waiters, user, link);
+			l->takeovers++;
+			r = LEASE_WAIT;
+		} else {
+			TAILQ_INSERT_TAIL(&l->holders, user, link);
+		}
 	}
 	pthread_mutex_unlock(&l->lock);
 	return r;
 }
 
+static bool is_in(const struct lease_users *list, const struct lease_user *user)
+{
+	const struct lease_user *u;
+
+	TAILQ_FOREACH(u, list, link)
+	if (u == user)
+		return true;
+	return false;
+}
+
+bool lease_stop_waiting(struct lease *l, struct lease_user *user)
+{
+	bool is_waiting;
+
+	pthread_mutex_lock(&l->lock);
+	is_waiting = is_in(&l->waiters, user);
+	if (is_waiting)
+		TAILQ_REMOVE(&l->waiters, user, link);
+	pthread_mutex_unlock(&l->lock);
+	return is_waiting;
+}
+
 void lease_give_back(struct lease *l, struct lease_user *user)
 {
+	struct lease_user *u, *next;
+
 	pthread_mutex_lock(&l->lock);
-	if (l->holder == user)
-		l->holder = NULL;
-	pthread_cond_broadcast(&l->changed);
+	TAILQ_REMOVE(&l->holders, user, link);
+	for (u = TAILQ_FIRST(&l->waiters); u; u = next) {
+		next = TAILQ_NEXT(u, link);
+		if (!cut_rivals(l, u))
+			answer(l, u, 0);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+bool lease_is_in_use(struct lease *l, const struct lease_user *user,
+		     char text[static LEASE_TEXT_MAX])
+{
+	const struct lease_user *stranger;
+
+	pthread_mutex_lock(&l->lock);
+	stranger = find_stranger(l, user);
+	if (stranger)
+		describe(stranger, text);
+	pthread_mutex_unlock(&l->lock);
+	return stranger != NULL;
+}
+
+uint64_t lease_generation(struct lease *l)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&l->lock);
+	n = l->takeovers;
+	pthread_mutex_unlock(&l->lock);
+	return n;
+}
+
+void lease_holder(struct lease *l, char text[static LEASE_TEXT_MAX])
+{
+	text[0] = '\0';
+	pthread_mutex_lock(&l->lock);
+	if (!TAILQ_EMPTY(&l->holders))
+		name_of(TAILQ_FIRST(&l->holders), text);
 	pthread_mutex_unlock(&l->lock);
 }

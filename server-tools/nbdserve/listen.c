@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -248,11 +249,40 @@ int listen_accept(int fd)
 	return conn;
 }
 
-void listen_close(struct listeners *l)
+int listen_adopt(struct listeners *l, int fd)
+{
+	_cleanup_close_ int owned = fd;
+	struct sockaddr_un un = { .sun_family = AF_UNSPEC };
+	socklen_t size = sizeof(un) - 1, int_size = sizeof(int);
+	int type = 0, is_listening = 0, flags;
+	char *path = NULL;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &int_size) < 0 || type != SOCK_STREAM ||
+	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &int_size) < 0 ||
+	    !is_listening) {
+		log_error("the inherited descriptor %d is not a socket that listens for clients",
+			  fd);
+		return -1;
+	}
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
+	if (getsockname(fd, (struct sockaddr *)&un, &size) == 0 && un.sun_family == AF_UNIX &&
+	    un.sun_path[0] != '\0') {
+		path = strdup(un.sun_path);
+		log_info("listening on %s (inherited)", un.sun_path);
+	} else {
+		log_listening(fd);
+	}
+	return add(l, steal_fd(&owned), path);
+}
+
+void listen_close(struct listeners *l, bool is_handed_over)
 {
 	for (size_t i = 0; i < l->count; i++) {
 		close(l->fd[i]);
-		if (l->unix_path[i])
+		if (l->unix_path[i] && !is_handed_over)
 			unlink(l->unix_path[i]);
 		free(l->unix_path[i]);
 	}

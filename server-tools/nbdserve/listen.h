@@ -22,10 +22,16 @@ struct listeners {
  */
 int listen_open(struct listeners *l, const struct config *config) _must_check_;
 
+/*
+ * Takes a socket that somebody else has opened, a service manager or the server before us. -1
+ * when it is not one that listens for streams; then it is closed, and that is logged.
+ */
+int listen_adopt(struct listeners *l, int fd) _must_check_;
+
 /* A new connection, or negative errno; -EAGAIN: there is none after all. */
 int listen_accept(int fd) _must_check_;
 
-/* Closes them and removes unix sockets' files. */
-void listen_close(struct listeners *l);
+/* Closes them; removes the files of unix sockets unless somebody else listens there from now. */
+void listen_close(struct listeners *l, bool is_handed_over);
 
 #endif

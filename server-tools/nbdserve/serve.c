@@ -2,377 +2,570 @@
 /* See serve.h. */
 #include "serve.h"
 
-#include "thread.h"
-
 #include "base/log.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <sys/queue.h>
-#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
-enum { DISCARD_CHUNK = 64 * 1024 };
-
-struct job {
-	STAILQ_ENTRY(job) link;
-	struct nbd_request req;
-	uint8_t *data; /* a write's payload */
+enum {
+	/* From this size on a read of what is in the page cache is not copied (sendfile). */
+	SENDFILE_MIN = 32 * 1024,
+	/* Replies are sent when so much is ready, though more requests are there. */
+	SEND_AT = 192 * 1024,
+	/* A read up to this size shares a chunk with other replies. */
+	INLINE_READ_MAX = 32 * 1024,
+	PAGE = 4096,
 };
 
-struct serve {
-	int fd;
-	struct served *served;
-	const atomic_bool *is_cut;
-	const atomic_bool *stopping;
-	atomic_bool is_abandoned; /* nobody is there to be answered: what waits is dropped */
+/* A write that took so long makes its export's next ones go to the engine for a while. */
+#define SLOW_NS (50 * CLOCK_NS_PER_MS)
+#define SLOW_FOR_NS CLOCK_NS_PER_S
 
-	pthread_mutex_t lock;
-	pthread_cond_t has_work; /* for workers */
-	pthread_cond_t has_room; /* for the reader */
-	STAILQ_HEAD(, job) queue;
-	size_t queued;
-	size_t jobs, bytes; /* queued, running and being received */
-	unsigned n_workers, n_idle;
-	bool is_ending; /* no more work comes */
-	pthread_t workers[SERVE_WORKERS_MAX];
+/* ---- replies ------------------------------------------------------------------------------ */
 
-	pthread_mutex_t send_lock; /* a reply is sent whole */
-	int send_error;            /* why the first reply failed that did; under send_lock */
-};
-
-static bool is_over(const struct serve *s)
+static enum stats_op op_of(uint16_t type)
 {
-	return atomic_load(s->is_cut) || atomic_load(&s->is_abandoned);
+	switch (type) {
+	case NBD_CMD_WRITE: return STATS_WRITE;
+	case NBD_CMD_FLUSH: return STATS_FLUSH;
+	case NBD_CMD_TRIM: return STATS_TRIM;
+	case NBD_CMD_WRITE_ZEROES: return STATS_ZERO;
+	case NBD_CMD_CACHE: return STATS_CACHE;
+	case NBD_CMD_BLOCK_STATUS: return STATS_BLOCK_STATUS;
+	default: return STATS_READ;
+	}
 }
 
-/* What of a request counts against SERVE_BYTES_MAX. */
-static size_t payload_size(const struct nbd_request *req)
+static void count(struct conn *c, const struct nbd_request *req, uint32_t error)
+{
+	enum stats_op op = op_of(req->type);
+
+	if (error != NBD_OK)
+		stats_count_error(&c->stats, op);
+	else
+		stats_count(&c->stats, op, req->length);
+}
+
+static void measure(struct conn *c, const struct nbd_request *req, uint64_t start_ns)
+{
+	stats_latency(&c->served->latency[c->loop->index], stats_class_of(op_of(req->type)),
+		      c->loop->now_ns - start_ns);
+}
+
+/* What is answered in the turn in which it came is measured at the end of the turn, all at once. */
+static void answered_now(struct conn *c, const struct nbd_request *req, uint32_t error)
+{
+	count(c, req, error);
+	c->now_answered[stats_class_of(op_of(req->type))]++;
+}
+
+void serve_measure(struct conn *c)
+{
+	struct stats_latency *latency = &c->served->latency[c->loop->index];
+	uint64_t ns = clock_now_ns() - c->loop->now_ns;
+
+	for (unsigned i = 0; i < STATS_CLASSES; i++)
+		if (c->now_answered[i] > 0) {
+			stats_bump(&latency->of[i].count[stats_bucket(ns)], c->now_answered[i]);
+			stats_bump(&latency->of[i].sum_ns, ns * c->now_answered[i]);
+			c->now_answered[i] = 0;
+		}
+}
+
+static void reply(struct conn *c, const struct nbd_request *req, uint32_t error)
+{
+	uint8_t *to = out_reserve(&c->out, &c->loop->chunks, NBD_REPLY_MAX);
+
+	if (!to) {
+		conn_close(c, "out of memory");
+		return;
+	}
+	out_commit(&c->out, nbd_reply_encode(to, req, &c->mode, error));
+}
+
+static void reply_now(struct conn *c, const struct nbd_request *req, uint32_t error)
+{
+	answered_now(c, req, error);
+	reply(c, req, error);
+}
+
+/* ---- reads -------------------------------------------------------------------------------- */
+
+/* Whether all of a range is in the page cache. See cachestat(2), Linux 6.5. */
+static bool is_cached(struct served *s, uint64_t offset, uint64_t size)
+{
+	enum { SYS_CACHESTAT = 451 };
+	struct {
+		uint64_t offset, size;
+	} range = { offset & ~(uint64_t)(PAGE - 1), 0 };
+	struct {
+		uint64_t cached, dirty, writeback, evicted, recently_evicted;
+	} stat;
+
+	if (atomic_load_explicit(&s->has_no_cachestat, memory_order_relaxed))
+		return false;
+	range.size = ((offset + size + PAGE - 1) & ~(uint64_t)(PAGE - 1)) - range.offset;
+	if (syscall(SYS_CACHESTAT, store_fd(s->store), &range, &stat, 0) < 0) {
+		atomic_store(&s->has_no_cachestat, true);
+		return false;
+	}
+	return stat.cached >= range.size / PAGE;
+}
+
+static bool read_by_sendfile(struct conn *c, const struct nbd_request *req)
+{
+	struct chunk *range;
+	uint8_t *to;
+
+	if (!is_cached(c->served, req->offset, req->length))
+		return false;
+	to = out_reserve(&c->out, &c->loop->chunks, NBD_REPLY_MAX);
+	range = to ? chunk_new_file(store_fd(c->served->store), req->offset, req->length) : NULL;
+	if (!range)
+		return false;
+	out_commit(&c->out, nbd_read_head_encode(to, req, &c->mode));
+	out_add_chunk(&c->out, range);
+	return true;
+}
+
+/* What is in the page cache, or -EAGAIN. Shorter than asked for counts as not there. */
+static int read_without_waiting(struct served *s, uint8_t *to, const struct nbd_request *req)
+{
+	struct iovec iov = { .iov_base = to, .iov_len = req->length };
+	ssize_t n;
+
+	if (atomic_load_explicit(&s->has_no_nowait, memory_order_relaxed))
+		return -EAGAIN;
+	n = preadv2(store_fd(s->store), &iov, 1, (off_t)req->offset, RWF_NOWAIT);
+	if (n < 0 && errno == EOPNOTSUPP)
+		atomic_store(&s->has_no_nowait, true);
+	return n == (ssize_t)req->length ? 0 : -EAGAIN;
+}
+
+static bool read_large(struct conn *c, const struct nbd_request *req)
+{
+	struct chunk_cache *cache = &c->loop->chunks;
+	struct chunk *chunk;
+	size_t head_size;
+
+	if (atomic_load_explicit(&c->served->has_no_nowait, memory_order_relaxed))
+		return false;
+	chunk = chunk_new(cache, NBD_REPLY_MAX + req->length);
+	if (!chunk)
+		return false;
+	head_size = nbd_read_head_encode(chunk->data, req, &c->mode);
+	if (read_without_waiting(c->served, chunk->data + head_size, req) < 0) {
+		chunk_free(cache, chunk);
+		return false;
+	}
+	chunk->used = head_size + req->length;
+	out_add_chunk(&c->out, chunk);
+	return true;
+}
+
+/* Whether it could be answered without waiting for the disk. */
+static bool read_now(struct conn *c, const struct nbd_request *req)
+{
+	uint8_t head[NBD_REPLY_MAX];
+	size_t head_size;
+	uint8_t *to;
+
+	if (req->length >= SENDFILE_MIN && read_by_sendfile(c, req))
+		return true;
+	if (req->length > INLINE_READ_MAX)
+		return read_large(c, req);
+	head_size = nbd_read_head_encode(head, req, &c->mode);
+	to = out_reserve(&c->out, &c->loop->chunks, head_size + req->length);
+	if (!to || (req->length > 0 && read_without_waiting(c->served, to + head_size, req) < 0))
+		return false;
+	memcpy(to, head, head_size);
+	out_commit(&c->out, head_size + req->length);
+	return true;
+}
+
+/* ---- writes ------------------------------------------------------------------------------- */
+
+static bool may_write_now(const struct conn *c, const struct nbd_request *req)
+{
+	return !served_is_durable(c->served, req) &&
+	       c->loop->now_ns >=
+		       atomic_load_explicit(&c->served->slow_until_ns, memory_order_relaxed);
+}
+
+/* Into the page cache, which takes no time as a rule. */
+static int write_now(struct conn *c, const struct nbd_request *req, const uint8_t *data)
+{
+	struct served *s = c->served;
+	uint64_t start_ns = clock_now_ns(), end_ns;
+	int r = store_write(s->store, data, req->length, req->offset);
+
+	end_ns = clock_now_ns();
+	if (end_ns - start_ns > SLOW_NS)
+		atomic_store(&s->slow_until_ns, end_ns + SLOW_FOR_NS);
+	if (r == 0)
+		commit_wrote(&s->commit);
+	return r;
+}
+
+/* A job for a write of which size bytes are at data; NULL without memory. */
+static struct job *new_write(struct conn *c, const struct nbd_request *req, const uint8_t *data,
+			     size_t size)
+{
+	struct chunk *ahead = c->ahead;
+	struct job *j;
+
+	/* In the chunk that was meant for it: it stays where it is. */
+	if (ahead && size >= SERVE_DIRECT_MIN && data >= ahead->data &&
+	    (size_t)(data - ahead->data) + req->length <= ahead->capacity && ahead->used == 0) {
+		j = job_new_in(c, req, ahead, (size_t)(data - ahead->data));
+		if (j)
+			c->ahead = NULL;
+		return j;
+	}
+	j = job_new(c, req);
+	if (j)
+		memcpy(j->data, data, size);
+	return j;
+}
+
+void serve_prepare(struct conn *c)
+{
+	size_t head_size = nbd_request_head_size(&c->mode);
+
+	if (c->is_drained || c->last_write < SERVE_AHEAD_MIN || serve_is_inside(c) ||
+	    memory_is_scarce(c->loop->chunks.memory))
+		return;
+	c->ahead = chunk_new(&c->loop->chunks, head_size + c->last_write);
+	if (!c->ahead)
+		return;
+	c->target = c->ahead->data;
+	c->target_size = head_size + c->last_write;
+}
+
+/* A write whose whole payload is at data. */
+static void take_write(struct conn *c, const struct nbd_request *req, const uint8_t *data)
+{
+	struct job *j;
+
+	if (commit_error(&c->served->commit) < 0) {
+		reply_now(c, req, NBD_EIO);
+		return;
+	}
+	if (may_write_now(c, req) && write_now(c, req, data) == 0) {
+		reply_now(c, req, NBD_OK);
+		return;
+	}
+	j = new_write(c, req, data, req->length); /* if it failed: tries again, and says why */
+	if (j)
+		job_start(j);
+	else
+		reply_now(c, req, NBD_ENOMEM);
+}
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+static void begin_job(struct conn *c, const struct nbd_request *req)
+{
+	struct job *j = job_new(c, req);
+
+	if (j)
+		job_start(j);
+	else
+		reply_now(c, req, NBD_ENOMEM);
+}
+
+/* A request that nbd_request_check() has passed and that has no payload. */
+static void carry_out(struct conn *c, const struct nbd_request *req)
+{
+	bool is_change = req->type == NBD_CMD_TRIM || req->type == NBD_CMD_WRITE_ZEROES;
+
+	if (req->type == NBD_CMD_READ && read_now(c, req)) {
+		answered_now(c, req, NBD_OK);
+	} else if (req->type == NBD_CMD_FLUSH &&
+		   (c->info.flags & NBD_FLAG_READ_ONLY || commit_is_clean(&c->served->commit))) {
+		reply_now(c, req, NBD_OK);
+	} else if ((is_change && commit_error(&c->served->commit) < 0)) {
+		reply_now(c, req, NBD_EIO);
+	} else if (req->length == 0 && req->type != NBD_CMD_FLUSH) {
+		reply_now(c, req, NBD_OK);
+	} else {
+		begin_job(c, req);
+	}
+}
+
+/* The payload of a write begins to arrive: size bytes of it are at data. */
+static void begin_payload(struct conn *c, const struct nbd_request *req, const uint8_t *data,
+			  size_t size)
+{
+	c->filling = new_write(c, req, data, size);
+	c->filled = size;
+	if (c->filling) {
+		c->progress_ns = c->loop->now_ns;
+		conn_set_timed(c);
+		return;
+	}
+	c->discard = req->length - size;
+	c->refused = *req;
+	c->refused_error = NBD_ENOMEM;
+}
+
+static void payload_is_complete(struct conn *c)
+{
+	struct job *j = c->filling;
+
+	c->filling = NULL;
+	c->target_size = 0;
+	if (commit_error(&c->served->commit) < 0) {
+		answered_now(c, &j->req, NBD_EIO);
+		reply(c, &j->req, NBD_EIO);
+		job_free(j);
+	} else if (may_write_now(c, &j->req) && write_now(c, &j->req, j->data) == 0) {
+		answered_now(c, &j->req, NBD_OK);
+		reply(c, &j->req, NBD_OK);
+		job_free(j);
+	} else {
+		job_start(j);
+	}
+}
+
+/* Whether a request of so many bytes may be taken on now. */
+static bool may_take(const struct conn *c, size_t bytes)
+{
+	const struct memory *m = c->loop->chunks.memory;
+	size_t held = c->job_bytes + c->out.bytes;
+	bool is_idle = c->n_jobs == 0 && out_is_empty(&c->out);
+
+	if (c->n_jobs >= SERVE_JOBS_MAX || held + bytes > SERVE_BYTES_MAX)
+		return false;
+	/*
+	 * When memory is scarce, whoever has nothing in flight may still do something small, up to
+	 * twice the limit: so one full disk's clients, who wait, do not stop the others.
+	 */
+	return !memory_is_scarce(m) ||
+	       (is_idle && bytes <= 128 * 1024 && atomic_load(&m->used) < 2 * m->limit);
+}
+
+bool serve_has_room(const struct conn *c)
+{
+	/* Half, so that it does not go back and forth with each request. */
+	return c->n_jobs < SERVE_JOBS_MAX / 2 &&
+	       c->job_bytes + c->out.bytes < SERVE_BYTES_MAX / 2 && may_take(c, 0);
+}
+
+/* How many bytes a request makes us hold. */
+static size_t weight(const struct nbd_request *req)
 {
 	return req->type == NBD_CMD_READ || req->type == NBD_CMD_WRITE ? req->length : 0;
 }
 
-static void job_free(struct job *j)
+/*
+ * A request's head is at hand, and behind it `left` bytes of input. Returns how many of those it
+ * has used, or -1 when it has to wait (c->is_paused) or the connection ends.
+ */
+static ssize_t take_request(struct conn *c, const uint8_t *head, const uint8_t *data, size_t left)
 {
-	if (!j)
-		return;
-	free(j->data);
-	free(j);
-}
-
-/* ---- replies ------------------------------------------------------------------------------ */
-
-static int send_all(int fd, struct iovec *iov, size_t n)
-{
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
-
-	while (msg.msg_iovlen > 0) {
-		ssize_t sent = sendmsg(fd, &msg, MSG_NOSIGNAL);
-
-		if (sent < 0 && errno == EINTR)
-			continue;
-		if (sent < 0)
-			return -errno;
-		while (msg.msg_iovlen > 0 && (size_t)sent >= msg.msg_iov->iov_len) {
-			sent -= (ssize_t)msg.msg_iov->iov_len;
-			msg.msg_iov++;
-			msg.msg_iovlen--;
-		}
-		if (msg.msg_iovlen > 0) {
-			msg.msg_iov->iov_base = (uint8_t *)msg.msg_iov->iov_base + sent;
-			msg.msg_iov->iov_len -= (size_t)sent;
-		}
-	}
-	return 0;
-}
-
-static void reply(struct serve *s, uint64_t cookie, uint32_t error, void *data, size_t size)
-{
-	struct nbd_simple_reply head = { .error = error, .cookie = cookie };
-	uint8_t bytes[NBD_SIMPLE_REPLY_SIZE];
-	struct iovec iov[] = { { bytes, sizeof(bytes) }, { data, size } };
-	int r;
-
-	nbd_simple_reply_encode(&head, bytes);
-	pthread_mutex_lock(&s->send_lock);
-	/* After half a reply nothing that follows would be understood. */
-	if (s->send_error == 0) {
-		r = send_all(s->fd, iov, size > 0 ? 2 : 1);
-		if (r < 0) {
-			s->send_error = r;
-			atomic_store(&s->is_abandoned, true);
-			shutdown(s->fd, SHUT_RDWR); /* wakes the reader */
-		}
-	}
-	pthread_mutex_unlock(&s->send_lock);
-}
-
-/* ---- workers ------------------------------------------------------------------------------ */
-
-static void run_job(struct serve *s, struct job *j)
-{
-	const struct nbd_request *req = &j->req;
-	_cleanup_free_ uint8_t *to_read = NULL;
-	uint32_t error;
-
-	if (req->type == NBD_CMD_READ && req->length > 0) {
-		to_read = malloc(req->length);
-		if (!to_read) {
-			reply(s, req->cookie, NBD_ENOMEM, NULL, 0);
-			return;
-		}
-	}
-	error = served_execute(s->served, req, to_read ? to_read : j->data, s->is_cut);
-	if (is_over(s))
-		return;
-	reply(s, req->cookie, error, to_read, error == NBD_OK && to_read ? req->length : 0);
-}
-
-/* With the lock held. */
-static void finish_job(struct serve *s, struct job *j)
-{
-	s->jobs--;
-	s->bytes -= payload_size(&j->req);
-	job_free(j);
-	pthread_cond_signal(&s->has_room);
-}
-
-static void *worker(void *arg)
-{
-	struct serve *s = arg;
-
-	pthread_mutex_lock(&s->lock);
-	for (;;) {
-		struct job *j;
-
-		while (STAILQ_EMPTY(&s->queue) && !s->is_ending) {
-			s->n_idle++;
-			pthread_cond_wait(&s->has_work, &s->lock);
-			s->n_idle--;
-		}
-		j = STAILQ_FIRST(&s->queue);
-		if (!j)
-			break;
-		STAILQ_REMOVE_HEAD(&s->queue, link);
-		s->queued--;
-		pthread_mutex_unlock(&s->lock);
-		if (!is_over(s))
-			run_job(s, j);
-		pthread_mutex_lock(&s->lock);
-		finish_job(s, j);
-	}
-	pthread_mutex_unlock(&s->lock);
-	return NULL;
-}
-
-/* Waits until a request of that many bytes may be taken on. */
-static void reserve(struct serve *s, size_t bytes)
-{
-	pthread_mutex_lock(&s->lock);
-	while (s->jobs >= SERVE_JOBS_MAX || s->bytes + bytes > SERVE_BYTES_MAX)
-		pthread_cond_wait(&s->has_room, &s->lock);
-	s->jobs++;
-	s->bytes += bytes;
-	pthread_mutex_unlock(&s->lock);
-}
-
-static void enqueue(struct serve *s, struct job *j)
-{
-	bool has_nobody;
-
-	pthread_mutex_lock(&s->lock);
-	STAILQ_INSERT_TAIL(&s->queue, j, link);
-	s->queued++;
-	/* A worker that was woken counts as idle until it has the lock, and takes one request. */
-	if (s->queued > s->n_idle && s->n_workers < SERVE_WORKERS_MAX &&
-	    thread_start(&s->workers[s->n_workers], worker, s) == 0)
-		s->n_workers++;
-	has_nobody = s->n_workers == 0;
-	if (has_nobody) {
-		STAILQ_REMOVE_HEAD(&s->queue, link);
-		s->queued--;
-	}
-	pthread_cond_signal(&s->has_work);
-	pthread_mutex_unlock(&s->lock);
-
-	if (has_nobody) { /* no thread is to be had: slowly, then */
-		run_job(s, j);
-		pthread_mutex_lock(&s->lock);
-		finish_job(s, j);
-		pthread_mutex_unlock(&s->lock);
-	}
-}
-
-/* ---- the reader --------------------------------------------------------------------------- */
-
-/* 0, negative errno, or -ENODATA at the end of the stream; *got says how far it came. */
-static int receive(int fd, void *data, size_t size, size_t *got)
-{
-	*got = 0;
-	while (*got < size) {
-		ssize_t n = recv(fd, (uint8_t *)data + *got, size - *got, 0);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -ENODATA;
-		*got += (size_t)n;
-	}
-	return 0;
-}
-
-static int discard(struct serve *s, size_t size)
-{
-	uint8_t scrap[DISCARD_CHUNK];
-
-	while (size > 0) {
-		size_t n = size < sizeof(scrap) ? size : sizeof(scrap), got;
-		int r = receive(s->fd, scrap, n, &got);
-
-		if (r < 0)
-			return r;
-		size -= n;
-	}
-	return 0;
-}
-
-static int refuse(struct serve *s, const struct nbd_request *req, uint32_t error)
-{
-	if (req->type == NBD_CMD_WRITE) {
-		int r = discard(s, req->length);
-
-		if (r < 0)
-			return r;
-	}
-	reply(s, req->cookie, error, NULL, 0);
-	return 0;
-}
-
-/* Takes a request in, with its payload. 0, or negative errno of the socket. */
-static int take(struct serve *s, const struct nbd_request *req)
-{
-	struct job *j = NULL;
-	size_t got;
-	int r;
-
-	reserve(s, payload_size(req));
-	j = calloc(1, sizeof(*j));
-	if (j) {
-		j->req = *req;
-		if (req->type == NBD_CMD_WRITE && req->length > 0)
-			j->data = malloc(req->length);
-	}
-	if (!j || (req->type == NBD_CMD_WRITE && req->length > 0 && !j->data)) {
-		r = refuse(s, req, NBD_ENOMEM);
-	} else {
-		r = j->data ? receive(s->fd, j->data, req->length, &got) : 0;
-		/* Half a payload is no write, and whoever is cut off writes no more. */
-		if (r == 0 && !is_over(s)) {
-			enqueue(s, j);
-			return 0;
-		}
-	}
-	pthread_mutex_lock(&s->lock);
-	s->jobs--;
-	s->bytes -= payload_size(req);
-	pthread_mutex_unlock(&s->lock);
-	job_free(j);
-	return r;
-}
-
-static void stream_ended(int r, bool is_inside, char reason[static SERVE_REASON_MAX])
-{
-	if (r != -ENODATA)
-		snprintf(reason, SERVE_REASON_MAX, "the connection broke: %s", strerror(-r));
-	else
-		snprintf(reason, SERVE_REASON_MAX, "the client closed the connection%s",
-			 is_inside ? " in the middle of a request" : " without a goodbye");
-}
-
-static void read_requests(struct serve *s, char reason[static SERVE_REASON_MAX])
-{
-	uint8_t head[NBD_REQUEST_SIZE];
 	struct nbd_request req;
+	uint64_t payload;
 	uint32_t error;
-	size_t got;
-	int r;
 
-	while (!is_over(s) && !atomic_load(s->stopping)) {
-		r = receive(s->fd, head, sizeof(head), &got);
-		if (r < 0) {
-			stream_ended(r, got > 0, reason);
-			return;
-		}
-		if (!nbd_request_decode(&req, head)) {
-			snprintf(reason, SERVE_REASON_MAX,
-				 "a request does not begin with the request magic");
-			return;
-		}
-		if (req.type == NBD_CMD_DISC) {
-			snprintf(reason, SERVE_REASON_MAX, "the client said goodbye");
-			return;
-		}
-		if (req.type == NBD_CMD_WRITE && req.length > s->served->info.block_max) {
-			snprintf(reason, SERVE_REASON_MAX,
-				 "a write of %u bytes; the longest allowed has %u", req.length,
-				 s->served->info.block_max);
-			return;
-		}
-		error = nbd_request_check(&req, &s->served->info);
-		r = error != NBD_OK ? refuse(s, &req, error) : take(s, &req);
-		if (r < 0) {
-			stream_ended(r, true, reason);
-			return;
-		}
+	if (!(c->mode.extended ? nbd_extended_request_decode(&req, head)
+			       : nbd_request_decode(&req, head))) {
+		conn_close(c, "a request does not begin with the request magic");
+		return -1;
 	}
+	if (req.type == NBD_CMD_DISC) {
+		conn_leave(c, "the client said goodbye");
+		return -1;
+	}
+	payload = nbd_request_payload(&req, &c->mode);
+	if (payload > c->info.block_max) {
+		conn_close(c, "a payload of %llu bytes; the longest allowed has %u",
+			   (unsigned long long)payload, c->info.block_max);
+		return -1;
+	}
+	error = nbd_request_check(&req, &c->info, &c->mode);
+	if (error != NBD_OK) {
+		if (payload <= left) {
+			reply_now(c, &req, error);
+			return (ssize_t)payload;
+		}
+		c->discard = payload - left;
+		c->refused = req;
+		c->refused_error = error;
+		return (ssize_t)left;
+	}
+	if (!may_take(c, weight(&req))) {
+		c->is_paused = true;
+		return -1;
+	}
+	if (payload == 0) {
+		carry_out(c, &req);
+		return 0;
+	}
+	c->last_write = payload;
+	if (payload <= left) {
+		take_write(c, &req, data);
+		return (ssize_t)payload;
+	}
+	begin_payload(c, &req, data, left);
+	return (ssize_t)left;
 }
 
-static void end_workers(struct serve *s)
+static size_t smaller(uint64_t a, size_t b)
 {
-	pthread_mutex_lock(&s->lock);
-	s->is_ending = true;
-	pthread_cond_broadcast(&s->has_work);
-	pthread_mutex_unlock(&s->lock);
-	for (unsigned i = 0; i < s->n_workers; i++)
-		pthread_join(s->workers[i], NULL);
+	return a < b ? (size_t)a : b;
 }
 
-void serve_run(int fd, struct served *served, const atomic_bool *is_cut,
-	       const atomic_bool *stopping, char reason[static SERVE_REASON_MAX])
+/* Bytes for what it is in the middle of. */
+static size_t continue_payload(struct conn *c, const uint8_t *data, size_t size)
 {
-	struct serve s = {
-		.fd = fd,
-		.served = served,
-		.is_cut = is_cut,
-		.stopping = stopping,
-		.queue = STAILQ_HEAD_INITIALIZER(s.queue),
-	};
-	struct timeval timeout = { .tv_sec = SERVE_SEND_TIMEOUT_S };
+	size_t n;
 
-	/* TCP_USER_TIMEOUT does this for dead peers; a unix socket's has to be told. */
-	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
-		log_warn("cannot limit how long a reply may take: %s", strerror(errno));
-	pthread_mutex_init(&s.lock, NULL);
-	pthread_mutex_init(&s.send_lock, NULL);
-	pthread_cond_init(&s.has_work, NULL);
-	pthread_cond_init(&s.has_room, NULL);
-	snprintf(reason, SERVE_REASON_MAX, "the server stops");
+	if (c->discard > 0) {
+		n = smaller(c->discard, size);
+		c->discard -= n;
+		if (c->discard == 0)
+			reply_now(c, &c->refused, c->refused_error);
+		return n;
+	}
+	n = smaller(c->filling->req.length - c->filled, size);
+	memcpy(c->filling->data + c->filled, data, n);
+	c->filled += n;
+	c->progress_ns = c->loop->now_ns;
+	if (c->filled == c->filling->req.length)
+		payload_is_complete(c);
+	return n;
+}
 
-	read_requests(&s, reason);
-	end_workers(&s);
-	if (atomic_load(is_cut))
-		snprintf(reason, SERVE_REASON_MAX,
-			 "a newer connection of the same client takes over");
-	else if (s.send_error == -EAGAIN || s.send_error == -ETIMEDOUT)
-		snprintf(reason, SERVE_REASON_MAX, "the client does not read its replies");
-	else if (s.send_error < 0)
-		snprintf(reason, SERVE_REASON_MAX, "a reply could not be sent: %s",
-			 strerror(-s.send_error));
+/* A head of which a part came before. */
+static size_t continue_head(struct conn *c, const uint8_t *data, size_t size)
+{
+	size_t want = nbd_request_head_size(&c->mode);
+	size_t n = smaller(want - c->head_have, size);
+	ssize_t used;
 
-	pthread_cond_destroy(&s.has_room);
-	pthread_cond_destroy(&s.has_work);
-	pthread_mutex_destroy(&s.send_lock);
-	pthread_mutex_destroy(&s.lock);
+	memcpy(c->head + c->head_have, data, n);
+	c->head_have += (unsigned)n;
+	if (c->head_have < want)
+		return n;
+	used = take_request(c, c->head, data + n, size - n);
+	if (used >= 0 || !c->is_paused)
+		c->head_have = 0;
+	else
+		c->head_have -= (unsigned)n; /* it will be given again */
+	return used >= 0 ? n + (size_t)used : c->is_paused ? 0 : n;
+}
+
+size_t serve_input(struct conn *c, const uint8_t *data, size_t size)
+{
+	size_t head_size = nbd_request_head_size(&c->mode);
+	unsigned requests = 0;
+	size_t pos = 0;
+
+	while (pos < size && c->state == CONN_SERVING) {
+		if (c->discard > 0 || c->filling) {
+			pos += continue_payload(c, data + pos, size - pos);
+			continue;
+		}
+		if (requests == SERVE_TURN_REQUESTS || pos >= SERVE_TURN_BYTES)
+			break;
+		requests++;
+		if (c->head_have > 0 || size - pos < head_size) {
+			pos += continue_head(c, data + pos, size - pos);
+		} else {
+			ssize_t used = take_request(c, data + pos, data + pos + head_size,
+						    size - pos - head_size);
+
+			if (used < 0)
+				break;
+			pos += head_size + (size_t)used;
+		}
+		if (c->is_paused)
+			break;
+		if (c->out.bytes >= SEND_AT)
+			conn_flush(c);
+	}
+	/* What is missing of a long payload is received in place. */
+	c->target_size = 0;
+	if (c->state == CONN_SERVING && c->filling &&
+	    c->filling->req.length - c->filled >= SERVE_DIRECT_MIN) {
+		c->target = c->filling->data + c->filled;
+		c->target_size = c->filling->req.length - c->filled;
+	}
+	return pos;
+}
+
+void serve_filled(struct conn *c, size_t size)
+{
+	c->filled += size;
+	c->target += size;
+	c->target_size -= size;
+	c->progress_ns = c->loop->now_ns;
+	if (c->target_size == 0)
+		payload_is_complete(c);
+}
+
+/* ---- the ends of jobs --------------------------------------------------------------------- */
+
+static void reply_extents(struct conn *c, struct job *j)
+{
+	size_t n = nbd_extents_fit(j->extents.list, j->extents.count, &j->req, &c->mode);
+	uint8_t *to;
+
+	if (n == 0) {
+		reply(c, &j->req, NBD_EIO);
+		return;
+	}
+	to = out_reserve(&c->out, &c->loop->chunks, NBD_REPLY_MAX);
+	if (to)
+		out_commit(&c->out, nbd_block_status_head_encode(to, &j->req, &c->mode, n));
+	for (size_t i = 0; to && i < n; i++) {
+		to = out_reserve(&c->out, &c->loop->chunks, NBD_EXTENT_MAX);
+		if (to)
+			out_commit(&c->out, nbd_extent_encode(to, &j->extents.list[i], &c->mode));
+	}
+	if (!to)
+		conn_close(c, "out of memory");
+}
+
+void serve_job_done(struct conn *c, struct job *j)
+{
+	uint32_t error = NBD_OK;
+
+	if (j->result < 0)
+		error = served_failed(c->served, &j->req, j->result);
+	count(c, &j->req, error);
+	measure(c, &j->req, j->start_ns);
+	if (c->state == CONN_CLOSING || (j->result == -ECANCELED && c->state != CONN_SERVING)) {
+		job_free(j);
+		return;
+	}
+	if (error != NBD_OK ||
+	    (j->req.type != NBD_CMD_READ && j->req.type != NBD_CMD_BLOCK_STATUS)) {
+		reply(c, &j->req, error);
+	} else if (j->req.type == NBD_CMD_BLOCK_STATUS) {
+		reply_extents(c, j);
+	} else {
+		out_add_chunk(&c->out, j->reply);
+		j->reply = NULL;
+	}
+	job_free(j);
+}
+
+bool serve_is_inside(const struct conn *c)
+{
+	return c->head_have > 0 || c->filling || c->discard > 0;
+}
+
+void serve_abandon(struct conn *c)
+{
+	if (c->filling)
+		job_free(c->filling);
+	c->filling = NULL;
+	chunk_free(&c->loop->chunks, c->ahead);
+	c->ahead = NULL;
+	c->discard = 0;
+	c->head_have = 0;
+	c->target_size = 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The client's negotiation against a server that says anything. An input is: a byte that chooses
- * goal and name, a byte that seeds the splits, then what the server says. Besides the
- * sanitizers, what must hold at every step is checked here.
+ * goal, name and whether a session is said, a byte that seeds the splits, then what the server
+ * says. Besides the sanitizers, what must hold at every step is checked here.
  */
 #include "proto/handshake-client.h"
 
@@ -27,12 +27,17 @@ static void check_result(const struct nbd_hsc *h, enum nbd_hsc_result result)
 	must(h->info.block_min >= 1 && h->info.block_min <= 65536);
 	must(h->info.block_max >= h->info.block_min);
 	must((h->rep_error != 0) == (result == NBD_HSC_E_REFUSED));
+	if (h->has_session_reply)
+		must(nbd_is_plain_text(h->session_reply.holder, strlen(h->session_reply.holder)));
+	if (h->has_session_reply && h->session_reply.is_refused)
+		must(result != NBD_HSC_DONE);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const names[] = { "", "disk" };
 	static char long_name[NBD_STRING_MAX + 1];
+	static const struct nbd_session session = { .id = { 1 }, .machine = "m", .host = "h" };
 	static struct nbd_hsc h;
 	enum nbd_hsc_result result = NBD_HSC_MORE;
 	uint8_t split;
@@ -42,6 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(long_name, 'n', NBD_STRING_MAX);
 	must(nbd_hsc_init(&h, (enum nbd_hsc_goal)(data[0] % 3),
 			  data[0] / 3 % 3 < 2 ? names[data[0] / 3 % 3] : long_name));
+	if (data[0] / 9 % 2 && data[0] % 3 == NBD_HSC_GOAL_GO)
+		must(nbd_hsc_set_session(&h, &session));
 	split = data[1];
 	data += 2;
 	size -= 2;

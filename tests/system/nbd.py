@@ -2,8 +2,14 @@
 """
 The NBD wire as raw bytes, for tests that must be able to say what no honest client says, and
 nbdserve as a process. Standard library only.
+
+A client reads simple replies until structured() or extended() was agreed; from then on every
+answer is put together from its chunks (replies.py), which checks all that the specification
+demands of them: no test has to ask for that.
 """
 import atexit
+import ctypes
+import functools
 import os
 import pathlib
 import re
@@ -21,22 +27,31 @@ if not BUILD.is_absolute():
 MAGIC = 0x4E42444D41474943
 IHAVEOPT = 0x49484156454F5054
 OPTION_REPLY = 0x3E889045565A9
-REQUEST, SIMPLE_REPLY = 0x25609513, 0x67446698
+REQUEST, SIMPLE_REPLY, STRUCTURED_REPLY = 0x25609513, 0x67446698, 0x668E33EF
+EXTENDED_REQUEST, EXTENDED_REPLY = 0x21E41C71, 0x6E8A278C
 
 C_FIXED, C_NO_ZEROES = 1, 2
 OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_PEEK, OPT_STARTTLS, OPT_INFO, OPT_GO = range(1, 8)
 OPT_STRUCTURED_REPLY, OPT_LIST_META, OPT_SET_META, OPT_EXTENDED = range(8, 12)
-REP_ACK, REP_SERVER, REP_INFO = 1, 2, 3
+OPT_SESSION = 0x6E627274  # NBD_OPT_X_NBDROOT_SESSION, ours alone
+REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT = 1, 2, 3, 4
 ERR = 1 << 31
 ERR_UNSUP, ERR_POLICY, ERR_INVALID, ERR_UNKNOWN, ERR_TOO_BIG = (ERR | n for n in (1, 2, 3, 6, 9))
+ERR_PLATFORM, ERR_TLS_REQD, ERR_SHUTDOWN, ERR_BLOCK_SIZE_REQD, ERR_EXT_HEADER_REQD = (
+    ERR | n for n in (4, 5, 7, 8, 10))
 INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE = range(4)
 
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS, RESIZE = range(9)
-FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO = (1 << n for n in range(5))
-EPERM, EIO, EINVAL, ENOSPC, EOVERFLOW, ESHUTDOWN = 1, 5, 22, 28, 75, 108
+FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN = (1 << n for n in range(6))
+EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP, ESHUTDOWN = 1, 5, 12, 22, 28, 75, 95, 108
+STATE_HOLE, STATE_ZERO = 1, 2  # of base:allocation
 
 FLAG_HAS_FLAGS, FLAG_READ_ONLY, FLAG_FLUSH, FLAG_FUA, FLAG_ROTATIONAL, FLAG_TRIM, FLAG_ZEROES = (
     1 << n for n in range(7))
+FLAG_DF, FLAG_MULTI_CONN, FLAG_RESIZE, FLAG_CACHE, FLAG_FAST_ZERO, FLAG_STATUS_PAYLOAD = (
+    1 << n for n in range(7, 13))
+
+import replies  # noqa: E402  (it needs the names above)
 
 
 def until(condition, timeout=10, what="the condition"):
@@ -62,6 +77,14 @@ def go_data(name, infos=()):
     return struct.pack(f">I{len(name)}sH{len(infos)}H", len(name), name, len(infos), *infos)
 
 
+def meta_data(export, *queries):
+    """The data of LIST_META and SET_META."""
+    def string(text):
+        text = text.encode() if isinstance(text, str) else text
+        return struct.pack(">I", len(text)) + text
+    return string(export) + struct.pack(">I", len(queries)) + b"".join(map(string, queries))
+
+
 class Refused(Exception):
     def __init__(self, error, text):
         super().__init__(f"{error & ~ERR}: {text}")
@@ -82,6 +105,10 @@ class Client:
             self.sock.connect(str(address))
         self.cookie = 0
         self.size = self.flags = None
+        self.mode = "simple"
+        self.contexts = {}  # name: id, of the last SET_META
+        self.asked, self.open = {}, {}
+        self.last = None  # the last answer of call()
         if flags is not None:
             self.greet(flags)
 
@@ -153,6 +180,40 @@ class Client:
             if reply[0] == REP_ACK or reply[0] & ERR:
                 return reply[0]
 
+    def expect(self, option, data=b"", kind=REP_ACK):
+        got = self.option(option, data)
+        if got != kind:
+            raise Refused(got, self.replies[-1][1].decode())
+        return self
+
+    def structured(self):
+        """Agrees on structured replies."""
+        self.expect(OPT_STRUCTURED_REPLY)
+        self.mode = "structured"
+        return self
+
+    def extended(self):
+        """Agrees on extended headers."""
+        self.expect(OPT_EXTENDED)
+        self.mode = "extended"
+        return self
+
+    def meta(self, export, *queries, option=OPT_SET_META):
+        """Sets, or lists, metadata contexts and returns their ids by name."""
+        self.expect(option, meta_data(export, *queries))
+        found = {data[4:].decode(): struct.unpack(">I", data[:4])[0]
+                 for kind, data in self.replies if kind == REP_META_CONTEXT}
+        if option == OPT_SET_META:
+            self.contexts = found
+        return found
+
+    def session(self, name, machine, session_id=b"\1" * 16, host="", slot=0, generation=1):
+        """Says who it is, as our own client does; the last reply's type, as from option()."""
+        name, machine, host = (word.encode() for word in (name, machine, host))
+        return self.option(OPT_SESSION, struct.pack(
+            ">B3xIQ16sHBB", 1, slot, generation, session_id, len(name), len(machine), len(host))
+            + name + machine + host)
+
     def infos(self):
         return {struct.unpack(">H", data[:2])[0]: data[2:]
                 for kind, data in self.replies if kind == REP_INFO}
@@ -171,22 +232,60 @@ class Client:
         if cookie is None:
             self.cookie += 1
             cookie = self.cookie
-        if kind == WRITE and data:
+        if data and (kind == WRITE or self.mode == "extended"):
             length = length or len(data)
-        self.send(struct.pack(">IHHQQI", REQUEST, flags, kind, cookie, offset, length) + data)
+        if self.mode == "extended":
+            if kind == WRITE and length:
+                flags |= PAYLOAD_LEN
+            head = struct.pack(">IHHQQQ", EXTENDED_REQUEST, flags, kind, cookie, offset, length)
+        else:
+            head = struct.pack(">IHHQQI", REQUEST, flags, kind, cookie, offset, length)
+        if kind == BLOCK_STATUS and flags & PAYLOAD_LEN and len(data) >= 8:
+            length = struct.unpack(">Q", data[:8])[0]
+        self.asked.setdefault(cookie, []).append(replies.Asked(kind, flags, offset, length))
+        self.send(head + data)
         return cookie
 
     def reply(self, read_length=0):
+        """The next reply: error, cookie, data. How long a simple one's is only its caller knows."""
+        if self.mode != "simple":
+            answer = self.answer()
+            return answer.error, answer.cookie, answer.data
         magic, error, cookie = struct.unpack(">IIQ", self.recv(16))
         assert magic == SIMPLE_REPLY
         return error, cookie, self.recv(read_length) if read_length and error == 0 else b""
 
+    def answer(self):
+        """The next answer that is complete, to whichever request that was made with request()."""
+        while True:
+            head = self.recv(16)
+            magic, error, cookie = struct.unpack(">IIQ", head)
+            if magic == SIMPLE_REPLY:
+                asked = self.asked[cookie].pop(0)
+                assert cookie not in self.open, "a simple reply among an answer's chunks"
+                return replies.simple(self, asked, cookie, error)
+            chunk = replies.receive_chunk(self, head)
+            asked = self.asked[chunk.cookie]
+            answer = self.open.get(chunk.cookie)
+            if answer is None:
+                answer = self.open[chunk.cookie] = replies.Answer(chunk.cookie, asked[0],
+                                                                  self.contexts.values())
+            if answer.add(chunk):
+                asked.pop(0)
+                return self.open.pop(chunk.cookie)
+
     def call(self, kind, offset=0, length=0, data=b"", flags=0):
         """A request and its reply: the error, which is 0 for none."""
         cookie = self.request(kind, offset, length, data, flags)
-        error, got, self.data = self.reply(length if kind == READ else 0)
-        assert got == cookie
-        return error
+        self.last = answer = self.answer()
+        assert answer.cookie == cookie
+        self.data = answer.data
+        return answer.error
+
+    def status(self, offset, length, flags=0, context="base:allocation"):
+        """A context's extents: pairs of length and status."""
+        assert self.call(BLOCK_STATUS, offset, length, flags=flags) == 0
+        return self.last.extents[self.contexts[context]]
 
     def read(self, offset, length):
         assert self.call(READ, offset, length) == 0
@@ -199,13 +298,34 @@ class Client:
         assert self.call(FLUSH) == 0
 
 
+@functools.cache
+def engines():
+    """What --engine takes here, or [None] where nbdserve has no such option."""
+    text = subprocess.run([BUILD / "nbdserve", "--help"], capture_output=True, text=True,
+                          check=True).stdout
+    return ["io_uring", "epoll"] if "--engine" in text else [None]
+
+
+@functools.cache
+def has_io_uring():
+    """Whether this machine lets us set a ring up."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.syscall(425, 4, ctypes.create_string_buffer(120))  # io_uring_setup()
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
+
+
 class Server:
     """nbdserve in the foreground on a port of its own choice; ready when made."""
 
-    def __init__(self, tmp, *args, port=0, env=None, listen=True, timeout=20):
+    def __init__(self, tmp, *args, port=0, env=None, listen=True, timeout=20, engine=None,
+                 prefix=()):
         self.log = pathlib.Path(tmp) / f"nbdserve-{time.monotonic_ns()}.log"
         ready, write_end = os.pipe()
-        command = [BUILD / "nbdserve", "--foreground", "--ready-fd", str(write_end)]
+        command = [*prefix, BUILD / "nbdserve", "--foreground", "--ready-fd", str(write_end)]
+        if engine:
+            command += ["--engine", engine]
         if listen:
             command += ["--listen", f"127.0.0.1:{port}"]
         with open(self.log, "w") as log:

@@ -9,7 +9,9 @@ import pytest
 HELPS = {
     "nbdclient": [[]],
     "nbdserve": [[]],
-    "nbdroot": [[], ["image", "create"], ["image", "info"], ["image", "check"], ["initramfs"]],
+    "nbdroot": [[], ["image", "create"], ["image", "info"], ["image", "check"], ["initramfs"],
+                ["status"], ["reload"], ["client"], ["client", "list"], ["client", "disconnect"],
+                ["client", "release"]],
 }
 
 

@@ -26,7 +26,7 @@ static const uint64_t export_size = UINT64_C(0x0123456789abc000);
 
 static struct bytes server, client;
 
-static void greeting(uint16_t flags)
+static inline void greeting(uint16_t flags)
 {
 	server.n = 0;
 	client.n = 0;
@@ -35,7 +35,7 @@ static void greeting(uint16_t flags)
 	put_be(&client, flags & BOTH, 4);
 }
 
-static void says_head(uint32_t option, uint32_t reply, uint32_t size)
+static inline void says_head(uint32_t option, uint32_t reply, uint32_t size)
 {
 	put_be(&server, 0x0003e889045565a9, 8);
 	put_be(&server, option, 4);
@@ -43,13 +43,13 @@ static void says_head(uint32_t option, uint32_t reply, uint32_t size)
 	put_be(&server, size, 4);
 }
 
-static void says(uint32_t option, uint32_t reply, const void *data, uint32_t size)
+static inline void says(uint32_t option, uint32_t reply, const void *data, uint32_t size)
 {
 	says_head(option, reply, size);
 	put_mem(&server, data, size);
 }
 
-static void says_export(uint32_t option)
+static inline void says_export(uint32_t option)
 {
 	says_head(option, 3, 12);
 	put_be(&server, 0, 2);
@@ -57,7 +57,7 @@ static void says_export(uint32_t option)
 	put_be(&server, EXPORT_FLAGS, 2);
 }
 
-static void says_block_size(uint32_t option, uint32_t min, uint32_t preferred, uint32_t max)
+static inline void says_block_size(uint32_t option, uint32_t min, uint32_t preferred, uint32_t max)
 {
 	says_head(option, 3, 14);
 	put_be(&server, 3, 2);
@@ -66,15 +66,15 @@ static void says_block_size(uint32_t option, uint32_t min, uint32_t preferred, u
 	put_be(&server, max, 4);
 }
 
-static void says_info_text(uint32_t option, uint16_t type, const void *text, uint32_t size)
+static inline void says_info_text(uint32_t option, uint16_t type, const void *text, uint32_t size)
 {
 	says_head(option, 3, 2 + size);
 	put_be(&server, type, 2);
 	put_mem(&server, text, size);
 }
 
-static void says_listed(const char *name, uint32_t name_size, const char *description,
-			uint32_t description_size)
+static inline void says_listed(const char *name, uint32_t name_size, const char *description,
+			       uint32_t description_size)
 {
 	says_head(3, 2, 4 + name_size + description_size);
 	put_be(&server, name_size, 4);
@@ -82,14 +82,14 @@ static void says_listed(const char *name, uint32_t name_size, const char *descri
 	put_mem(&server, description, description_size);
 }
 
-static void asks_head(uint32_t option, uint32_t size)
+static inline void asks_head(uint32_t option, uint32_t size)
 {
 	put_text(&client, "IHAVEOPT");
 	put_be(&client, option, 4);
 	put_be(&client, size, 4);
 }
 
-static void asks_go(const char *name)
+static inline void asks_go(const char *name)
 {
 	asks_head(7, 4 + (uint32_t)strlen(name) + 2 + 2);
 	put_be(&client, strlen(name), 4);
@@ -98,7 +98,7 @@ static void asks_go(const char *name)
 	put_be(&client, 3, 2);
 }
 
-static void asks_info(const char *name)
+static inline void asks_info(const char *name)
 {
 	asks_head(6, 4 + (uint32_t)strlen(name) + 2 + 6);
 	put_be(&client, strlen(name), 4);
@@ -109,18 +109,18 @@ static void asks_info(const char *name)
 	put_be(&client, 2, 2);
 }
 
-static void asks_list(void)
+static inline void asks_list(void)
 {
 	asks_head(3, 0);
 }
 
-static void asks_export_name(const char *name)
+static inline void asks_export_name(const char *name)
 {
 	asks_head(1, (uint32_t)strlen(name));
 	put_text(&client, name);
 }
 
-static void asks_abort(void)
+static inline void asks_abort(void)
 {
 	asks_head(2, 0);
 }
@@ -130,8 +130,9 @@ static void asks_abort(void)
 static struct nbd_hsc h;
 static struct bytes sent, listed;
 static size_t used;
+static const struct nbd_session *said_session; /* what the client is to say of itself, if set */
 
-static void take_output(uint32_t *seed)
+static inline void take_output(uint32_t *seed)
 {
 	const uint8_t *out;
 	size_t size;
@@ -148,8 +149,8 @@ static void take_output(uint32_t *seed)
  * One conversation: first bytes of what the server says arrive, then the rest at once; with a
  * seed they arrive, and the client's bytes leave, in random pieces.
  */
-static enum nbd_hsc_result converse(enum nbd_hsc_goal goal, const char *name, size_t first,
-				    uint32_t *seed)
+static inline enum nbd_hsc_result converse(enum nbd_hsc_goal goal, const char *name, size_t first,
+					   uint32_t *seed)
 {
 	static struct bytes stream;
 	enum nbd_hsc_result result = NBD_HSC_MORE;
@@ -162,6 +163,8 @@ static enum nbd_hsc_result converse(enum nbd_hsc_goal goal, const char *name, si
 	listed.n = 0;
 	used = 0;
 	if (!nbd_hsc_init(&h, goal, name))
+		abort();
+	if (said_session && !nbd_hsc_set_session(&h, said_session))
 		abort();
 	take_output(seed);
 	while (result == NBD_HSC_MORE || result == NBD_HSC_EXPORT) {
@@ -188,8 +191,8 @@ static enum nbd_hsc_result converse(enum nbd_hsc_goal goal, const char *name, si
 	return result;
 }
 
-static const char *differs_in(enum nbd_hsc_goal goal, const char *name, size_t first,
-			      uint32_t *seed, enum nbd_hsc_result expected)
+static inline const char *differs_in(enum nbd_hsc_goal goal, const char *name, size_t first,
+				     uint32_t *seed, enum nbd_hsc_result expected)
 {
 	static char why[160];
 	enum nbd_hsc_result result = converse(goal, name, first, seed);
@@ -208,7 +211,8 @@ static const char *differs_in(enum nbd_hsc_goal goal, const char *name, size_t f
 }
 
 /* "" when the script goes as written in every split, else what went differently. */
-static const char *differs(enum nbd_hsc_goal goal, const char *name, enum nbd_hsc_result expected)
+static inline const char *differs(enum nbd_hsc_goal goal, const char *name,
+				  enum nbd_hsc_result expected)
 {
 	size_t step = server.n < 1000 ? 1 : 61;
 	uint32_t seed = 20240229;

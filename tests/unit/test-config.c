@@ -276,3 +276,262 @@ TEST(unix_socket_paths_fit_the_kernel_s_structure)
 	CHECK_EQ(config_add_unix(&c, "", err), -1);
 	config_deinit(&c);
 }
+
+TEST(server_settings_are_taken_from_the_file)
+{
+	struct config c;
+
+	CHECK_EQ(parse(&c, "[server]\n"
+			   "control = /run/nbdserve/control\n"
+			   "metrics = [::1]:9100\n"
+			   "engine = io_uring\n"
+			   "threads = 64\n"
+			   "memory = 64M\n"
+			   "half-open = 100\n"
+			   "per-address = 7\n"
+			   "user = nbdserve\n"
+			   "log-format = json\n"
+			   "directory = /srv/a\n"
+			   "directory = /srv/b\n"
+			   "[export root]\n"
+			   "path = /srv/root.img\n"
+			   "on-full = error\n"),
+		 0);
+	CHECK_EQ(config_check(&c, err), 0);
+	CHECK_STR(c.control, "/run/nbdserve/control");
+	CHECK_STR(c.metrics, "[::1]:9100");
+	CHECK_EQ(c.engine, CONFIG_ENGINE_IO_URING);
+	CHECK_EQ(c.threads, 64);
+	CHECK_EQ(c.memory, 64 << 20);
+	CHECK_EQ(c.half_open_max, 100);
+	CHECK_EQ(c.half_open_address_max, 25);
+	CHECK_EQ(c.per_address_max, 7);
+	CHECK_STR(c.user, "nbdserve");
+	CHECK(c.is_log_json);
+	CHECK_EQ(c.n_directories, 2);
+	CHECK_STR(c.directories[1], "/srv/b");
+	CHECK_EQ(c.list[0].on_full, CONFIG_ON_FULL_ERROR);
+	config_deinit(&c);
+}
+
+TEST(what_is_not_set_has_its_default)
+{
+	struct config c;
+
+	CHECK_EQ(parse(&c, "[export root]\npath = /a\n"), 0);
+	CHECK_EQ(config_check(&c, err), 0);
+	CHECK(!c.control && !c.metrics && !c.user && !c.is_log_json);
+	CHECK_EQ(c.engine, CONFIG_ENGINE_AUTO);
+	CHECK_EQ(c.threads, 0);
+	CHECK_EQ(c.memory, 256 << 20);
+	CHECK_EQ(c.half_open_max, 1024);
+	CHECK_EQ(c.half_open_address_max, 256);
+	CHECK_EQ(c.per_address_max, 0);
+	CHECK_EQ(c.list[0].on_full, CONFIG_ON_FULL_HOLD);
+	config_deinit(&c);
+}
+
+TEST(server_settings_out_of_range_are_refused)
+{
+	CHECK(is_refused("[server]\nengine=uring\n", "\"auto\", \"io_uring\" or \"epoll\""));
+	CHECK(is_refused("[server]\nthreads=65\n", "from 0 to 64"));
+	CHECK(is_refused("[server]\nthreads=-1\n", "from 0 to 64"));
+	CHECK(is_refused("[server]\nthreads=\n", "from 0 to 64"));
+	CHECK(is_refused("[server]\nmemory=lots\n", "a size such as 256M"));
+	CHECK(is_refused("[server]\nmemory=67108863\n", "at least 64M"));
+	CHECK(is_refused("[server]\nhalf-open=0\n", "from 1 to"));
+	CHECK(is_refused("[server]\nper-address=x\n", "from 0 to"));
+	CHECK(is_refused("[server]\nmetrics=127.0.0.1\n", "has no port"));
+	CHECK(is_refused("[server]\nmetrics=127.0.0.1:x\n", "is not a port"));
+	CHECK(is_refused("[server]\ncontrol=\n", "1 to 107 bytes"));
+	CHECK(is_refused("[server]\nuser=\n", "not the name of a user"));
+	CHECK(is_refused("[server]\nuser=a b\n", "not the name of a user"));
+	CHECK(is_refused("[server]\nlog-format=xml\n", "\"text\" or \"json\""));
+	CHECK(is_refused("[server]\ndirectory=srv\n", "does not begin with \"/\""));
+	CHECK(is_refused("[export a]\npath=/a\non-full=wait\n", "\"hold\" or \"error\""));
+}
+
+TEST(a_setting_given_twice_in_a_section_is_refused)
+{
+	struct config c;
+
+	CHECK(is_refused("[server]\nthreads=1\nlisten=:1\nthreads=2\n", "line 4: \"threads\""));
+	CHECK(is_refused("[server]\nthreads=1\n[export a]\npath=/a\n[server]\nthreads=2\n",
+			 "line 6: \"threads\" is given twice"));
+	CHECK(is_refused("[export a]\npath=/a\npath=/b\n", "\"path\" is given twice"));
+	CHECK(is_refused("[export a]\npath=/a\nro=yes\nro=no\n", "\"ro\" is given twice"));
+	CHECK_EQ(parse(&c, "[export a]\npath=/a\nro=yes\n[export b]\npath=/b\nro=no\n"), 0);
+	config_deinit(&c);
+}
+
+TEST(the_section_s_name_may_be_longer_than_the_library_s_buffer)
+{
+	char text[4096 + 64];
+	struct config c;
+	int at = snprintf(text, sizeof(text), "[export \"");
+
+	memset(text + at, 'n', 4096);
+	strcpy(text + at + 4096, "\"]\npath=/a\n[export b]\npath=/b\n");
+	CHECK_EQ(parse(&c, text), 0);
+	CHECK_EQ(c.n_list, 2);
+	CHECK_EQ(strlen(c.list[0].name), 4096);
+	CHECK_STR(c.list[1].name, "b");
+	config_deinit(&c);
+}
+
+/* Lines are limited; what is longer must not become two lines, of which the first is believed. */
+TEST(a_line_longer_than_the_limit_is_refused_and_not_split)
+{
+	enum { LIMIT = 16 * 1024 };
+	static char text[LIMIT + 64];
+
+	for (int over = -1; over <= 1; over++) {
+		int at = snprintf(text, sizeof(text), "[export a]\npath=/");
+		size_t fill = LIMIT - strlen("path=/") + (size_t)over;
+		struct config c;
+
+		memset(text + at, 'p', fill);
+		text[(size_t)at + fill] = '\0';
+		if (over > 0) {
+			CHECK(is_refused(text, "test.ini, line 2: the line is longer than 16384"));
+			continue;
+		}
+		CHECK_EQ(parse(&c, text), 0);
+		CHECK_EQ(strlen(c.list[0].path), fill + 1);
+		config_deinit(&c);
+	}
+}
+
+TEST(indentation_and_semicolons_and_a_byte_order_mark_mean_nothing)
+{
+	struct config c;
+
+	CHECK_EQ(parse(&c, "\xef\xbb\xbf  [export a]\n"
+			   "\tpath = /srv/a ;b#c.img\n"
+			   "   ro = yes\n"
+			   "\t; a comment\n"),
+		 0);
+	CHECK_EQ(c.n_list, 1);
+	CHECK_STR(c.list[0].path, "/srv/a ;b#c.img");
+	CHECK(c.list[0].is_read_only);
+	config_deinit(&c);
+}
+
+TEST(the_text_is_not_read_beyond_its_size)
+{
+	static const char line[] = "[export a]\npath=/a\nnonsense";
+	size_t size = strlen(line);
+	char *exact = malloc(size); /* no NUL behind it: for the sanitizer to watch */
+	struct config c = { 0 };
+
+	memcpy(exact, line, size);
+	CHECK_EQ(config_parse(&c, "test.ini", exact, size, err), -1);
+	CHECK(strstr(err, "line 3: \"nonsense\" is neither") != NULL);
+	config_deinit(&c);
+	free(exact);
+}
+
+static int admits(const struct config_export *e, const char *address)
+{
+	struct cidr a;
+
+	return cidr_parse(address, &a, err, sizeof(err)) && config_export_allows(e, &a.base);
+}
+
+TEST(the_server_s_rules_are_for_exports_without_their_own)
+{
+	struct address local = { .family = ADDRESS_UNIX };
+	struct config c;
+
+	CHECK_EQ(parse(&c, "[export first]\npath=/1\n"
+			   "[server]\nallow=10.0.0.0/8\nallow=fd00::/8\n"
+			   "[export own]\npath=/2\nallow=192.0.2.0/24\n"
+			   "[export all]\npath=/3\nallow=all\n"
+			   "[export none]\npath=/4\nallow=none\n"),
+		 0);
+	CHECK_EQ(config_check(&c, err), 0);
+	CHECK(admits(&c.list[0], "10.1.2.3") && admits(&c.list[0], "fd00::1"));
+	CHECK(!admits(&c.list[0], "192.0.2.1"));
+	CHECK(admits(&c.list[1], "192.0.2.1") && !admits(&c.list[1], "10.1.2.3"));
+	CHECK(admits(&c.list[2], "203.0.113.1") && admits(&c.list[2], "2001:db8::1"));
+	CHECK(!admits(&c.list[3], "10.1.2.3") && !admits(&c.list[3], "::1"));
+	for (size_t i = 0; i < c.n_list; i++)
+		CHECK(config_export_allows(&c.list[i], &local));
+	config_deinit(&c);
+}
+
+TEST(a_server_that_allows_none_denies_by_default)
+{
+	struct config c;
+
+	CHECK_EQ(parse(&c, "[server]\nallow=none\n[export a]\npath=/1\n"
+			   "[export b]\npath=/2\nallow=10.0.0.1\n"),
+		 0);
+	CHECK_EQ(config_check(&c, err), 0);
+	CHECK(!admits(&c.list[0], "10.0.0.1"));
+	CHECK(admits(&c.list[1], "10.0.0.1"));
+	config_deinit(&c);
+
+	CHECK_EQ(parse(&c, "[export a]\npath=/1\n"), 0);
+	CHECK_EQ(config_check(&c, err), 0);
+	CHECK(admits(&c.list[0], "203.0.113.1"));
+	config_deinit(&c);
+}
+
+TEST(none_stands_alone)
+{
+	CHECK(is_refused("[server]\nallow=none\nallow=10.0.0.0/8\n", "line 3: allow: \"none\""));
+	CHECK(is_refused("[server]\nallow=all\nallow=none\n", "cannot be combined"));
+	CHECK(is_export_refused("a=/a,allow=10.0.0.1+none", "cannot be combined"));
+	CHECK(is_export_refused("a=/a,allow=none+none", "cannot be combined"));
+}
+
+TEST(patterns_are_recognized_and_checked_with_file_and_line)
+{
+	struct config c;
+
+	CHECK_EQ(parse(&c, "[export clients/{mac}/root]\npath=/srv/{mac}-root.img\n"
+			   "[export golden]\npath=/srv/golden.img\n"),
+		 0);
+	CHECK(c.list[0].is_pattern && !c.list[1].is_pattern);
+	CHECK_EQ(config_check(&c, err), 0);
+	config_deinit(&c);
+	CHECK(is_refused("[export {mac}]\npath=/srv/{ip}\n[server]\n",
+			 "line 3: the path \"/srv/{ip}\" has {ip}"));
+	CHECK(is_refused("[export {mac]\npath=/srv/a\n", "a brace that is not part"));
+	CHECK(is_refused("[export a]\npath=/srv/{mac}\n", "which the name \"a\" does not have"));
+	CHECK(is_export_refused("{mac}=/srv/a", "several names would be one writable image"));
+	CHECK(is_export_refused("{mac}={mac},ro", "must begin with \"/\""));
+}
+
+TEST(only_the_rules_of_admission_may_differ_in_one_image)
+{
+	static const char *const texts[] = {
+		"b=/a,allow=none", "b=/b", "b=/a,ro", "b=/a,durability=flush", "b=/a,on-full=error",
+	};
+	struct config c = { 0 };
+
+	CHECK_EQ(config_add_export(&c, "a=/a", err), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		CHECK_EQ(config_add_export(&c, texts[i], err), 0);
+		CHECK_EQ(config_export_same_image(&c.list[0], &c.list[i + 1]), i == 0);
+	}
+	config_deinit(&c);
+}
+
+TEST(a_thousand_exports_and_one_name_twice_among_them)
+{
+	struct config c = { 0 };
+	char text[64];
+
+	for (int i = 0; i < 1000; i++) {
+		snprintf(text, sizeof(text), "client%d=/srv/%d", i * 7919 % 1000, i);
+		CHECK_EQ(config_add_export(&c, text, err), 0);
+	}
+	CHECK_EQ(config_check(&c, err), 0);
+	CHECK_EQ(config_add_export(&c, "client500=/srv/last", err), 0);
+	CHECK_EQ(config_check(&c, err), -1);
+	CHECK(strstr(err, "\"client500\" (/srv/") != NULL);
+	CHECK(strstr(err, " and /srv/last)") != NULL);
+	config_deinit(&c);
+}

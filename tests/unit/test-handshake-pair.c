@@ -29,6 +29,9 @@ static struct {
 	struct nbd_export_info info;
 	uint32_t refuse_error; /* 0: accept what is in names */
 	const char *refuse_text;
+	bool says_session, knows_sessions; /* the client, the server */
+	struct nbd_session session;
+	struct nbd_session_reply session_reply;
 } world;
 
 static enum nbd_hsc_result client_result;
@@ -131,6 +134,10 @@ static void server_reads(void)
 				server_sends();
 		}
 		server_event = nbd_hss_list_end(&s);
+	} else if (server_event == NBD_HSS_ASK_SESSION) {
+		server_event = world.knows_sessions
+				       ? nbd_hss_session(&s, &world.session_reply)
+				       : nbd_hss_refuse(&s, NBD_REP_ERR_UNSUP, "no sessions");
 	} else if (server_event == NBD_HSS_ASK_EXPORT) {
 		if (world.refuse_error)
 			server_event = nbd_hss_refuse(&s, world.refuse_error, world.refuse_text);
@@ -156,6 +163,8 @@ static bool meet(enum nbd_hsc_goal goal, const char *name)
 	client_result = NBD_HSC_MORE;
 	server_event = NBD_HSS_MORE;
 	if (!nbd_hsc_init(&c, goal, name))
+		return false;
+	if (world.says_session && !nbd_hsc_set_session(&c, &world.session))
 		return false;
 	nbd_hss_init(&s);
 	for (int i = 0; i < 1000000 && !is_over(); i++) {
@@ -197,8 +206,11 @@ static void new_world(void)
 
 static bool same_info(void)
 {
-	return c.info.size == world.info.size && c.info.flags == world.info.flags &&
-	       c.has_block_size && c.info.block_min == world.info.block_min &&
+	/* without structured replies, which our client never asks for, there is no DF */
+	uint16_t flags = (uint16_t)(world.info.flags & ~NBD_FLAG_SEND_DF);
+
+	return c.info.size == world.info.size && c.info.flags == flags && c.has_block_size &&
+	       c.info.block_min == world.info.block_min &&
 	       c.info.block_preferred == world.info.block_preferred &&
 	       c.info.block_max == world.info.block_max;
 }
@@ -322,5 +334,94 @@ TEST(a_name_of_4096_bytes_goes_through_every_goal)
 		CHECK_EQ(client_result, NBD_HSC_DONE);
 		CHECK(same_info());
 		CHECK_EQ(s.name_size, NBD_STRING_MAX);
+	}
+}
+
+static void fill(void *data, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		((uint8_t *)data)[i] = (uint8_t)draw(&seed, 256);
+}
+
+/* A string of up to size characters that are allowed in one. */
+static void fill_text(char *text, size_t size)
+{
+	size_t length = 1 + draw(&seed, (uint32_t)size);
+
+	for (size_t i = 0; i < length; i++)
+		text[i] = (char)(' ' + draw(&seed, 95));
+	text[length] = '\0';
+}
+
+static void new_world_with_sessions(void)
+{
+	new_world();
+	world.says_session = true;
+	world.knows_sessions = true;
+	fill(world.session.id, sizeof(world.session.id));
+	fill(&world.session.slot, sizeof(world.session.slot));
+	fill(&world.session.generation, sizeof(world.session.generation));
+	fill_text(world.session.machine, NBD_SESSION_MACHINE_MAX);
+	fill_text(world.session.host, NBD_SESSION_HOST_MAX);
+	fill(world.session_reply.boot_id, sizeof(world.session_reply.boot_id));
+	fill(world.session_reply.image_id, sizeof(world.session_reply.image_id));
+	fill(&world.session_reply.generation, sizeof(world.session_reply.generation));
+	world.session_reply.durability = (enum nbd_durability)draw(&seed, 2);
+}
+
+static bool same_reply(void)
+{
+	const struct nbd_session_reply *a = &c.session_reply, *b = &world.session_reply;
+
+	return c.has_session_reply && memcmp(a->boot_id, b->boot_id, sizeof(a->boot_id)) == 0 &&
+	       memcmp(a->image_id, b->image_id, sizeof(a->image_id)) == 0 &&
+	       a->generation == b->generation && a->durability == b->durability &&
+	       a->is_refused == b->is_refused && strcmp(a->holder, b->holder) == 0;
+}
+
+TEST(a_session_arrives_whole_and_so_does_its_reply)
+{
+	seed = 9;
+	for (int i = 0; i < ROUNDS; i++) {
+		new_world_with_sessions();
+		CHECK(meet(NBD_HSC_GOAL_GO, world.names[i % 3]));
+		CHECK_EQ(client_result, NBD_HSC_DONE);
+		CHECK_EQ(server_event, NBD_HSS_DONE);
+		CHECK(same_info() && same_reply() && pipes_are_empty());
+		CHECK(s.has_session);
+		CHECK(memcmp(s.session.id, world.session.id, sizeof(s.session.id)) == 0);
+		CHECK_EQ(s.session.slot, world.session.slot);
+		CHECK_EQ(s.session.generation, world.session.generation);
+		CHECK_STR(s.session.machine, world.session.machine);
+		CHECK_STR(s.session.host, world.session.host);
+	}
+}
+
+TEST(a_session_that_the_server_does_not_know_or_cannot_place_changes_nothing)
+{
+	seed = 10;
+	for (int i = 0; i < ROUNDS; i++) {
+		new_world_with_sessions();
+		world.knows_sessions = false;
+		CHECK(meet(NBD_HSC_GOAL_GO, world.names[i % 3]));
+		CHECK_EQ(client_result, NBD_HSC_DONE);
+		CHECK(same_info() && pipes_are_empty());
+		CHECK(!s.has_session && !c.has_session_reply);
+	}
+}
+
+TEST(a_refused_session_ends_both_ends_and_names_the_holder)
+{
+	seed = 11;
+	for (int i = 0; i < ROUNDS; i++) {
+		new_world_with_sessions();
+		world.session_reply.is_refused = true;
+		fill_text(world.session_reply.holder, NBD_SESSION_HOLDER_MAX);
+		CHECK(meet(NBD_HSC_GOAL_GO, world.names[i % 3]));
+		CHECK_EQ(client_result, NBD_HSC_E_REFUSED);
+		CHECK_EQ(server_event, NBD_HSS_CLOSE);
+		CHECK(same_reply());
+		CHECK_EQ(c.rep_error, NBD_REP_ERR_POLICY);
+		CHECK_STR(c.text, world.session_reply.holder);
 	}
 }

@@ -173,7 +173,7 @@ TEST(export_name_gets_124_zeroes_unless_the_client_declined_them)
 		flags(client_flags);
 		asks(1, "disk", 4);
 		put_be(&server, disk.size, 8);
-		put_be(&server, disk.flags, 2);
+		put_be(&server, seen_flags, 2);
 		put_fill(&server, 0, client_flags & 2 ? 0 : 124);
 		CHECK_STR(differs(NBD_HSS_DONE), "");
 		CHECK_STR(asked_names(), "disk;");
@@ -197,7 +197,7 @@ TEST(export_name_takes_names_of_up_to_4096_bytes_without_nul)
 		asks(1, name, size);
 		if (size <= 4096) {
 			put_be(&server, disk.size, 8);
-			put_be(&server, disk.flags, 2);
+			put_be(&server, seen_flags, 2);
 		}
 		CHECK_STR(differs(size <= 4096 ? NBD_HSS_DONE : NBD_HSS_CLOSE), "");
 	}
@@ -229,7 +229,7 @@ TEST(an_option_that_does_not_begin_with_its_magic_ends_the_connection)
 
 TEST(options_that_are_not_known_are_unsupported_with_and_without_data)
 {
-	static const uint32_t options[] = { 0, 4, 5, 8, 9, 10, 11, 12, 0x6e627274, UINT32_MAX };
+	static const uint32_t options[] = { 0, 4, 12, 0x6e627273, 0x6e627275, UINT32_MAX };
 
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		flags(BOTH);
@@ -385,7 +385,7 @@ TEST(a_refusals_text_may_be_empty_or_long_and_is_cut_between_characters)
 
 TEST(an_option_longer_than_the_buffer_goes_by_and_the_next_is_understood)
 {
-	static const uint32_t options[] = { 0x6e627274, 3, 6, 7 };
+	static const uint32_t options[] = { 99, 3, 6, 7 };
 	static const uint32_t errors[] = { NBD_REP_ERR_UNSUP, NBD_REP_ERR_INVALID,
 					   NBD_REP_ERR_TOO_BIG, NBD_REP_ERR_TOO_BIG };
 	static const uint32_t sizes[] = { NBD_HSS_DATA_MAX + 1,     NBD_HSS_DATA_MAX + 2,
