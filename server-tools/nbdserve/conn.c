@@ -288,13 +288,12 @@ static void keep_rest(struct conn *c, const uint8_t *data, size_t size)
 	c->stash_size = size;
 }
 
-void conn_input(struct conn *c, const uint8_t *data, size_t size)
+static void take_input(struct conn *c, const uint8_t *data, size_t size)
 {
 	size_t used = consume(c, data, size);
 
 	if (used < size)
 		keep_rest(c, data + used, size - used);
-	go_on(c);
 }
 
 void conn_prepare(struct conn *c)
@@ -303,25 +302,94 @@ void conn_prepare(struct conn *c)
 		serve_prepare(c);
 }
 
-void conn_filled(struct conn *c, size_t size)
+static void take_filled(struct conn *c, size_t size)
 {
 	struct chunk *ahead = c->ahead;
 
-	if (ahead && c->state == CONN_SERVING) {
-		size_t used;
-
-		c->target_size = 0;
-		used = serve_input(c, ahead->data, size);
-		if (used < size && c->state == CONN_SERVING)
-			keep_rest(c, ahead->data + used, size - used);
-		if (c->ahead) { /* it has not become a job's */
-			chunk_free(&c->loop->chunks, ahead);
-			c->ahead = NULL;
-		}
-	} else if (c->state == CONN_SERVING) {
+	if (c->state != CONN_SERVING)
+		return;
+	if (!ahead) {
 		serve_filled(c, size);
+		return;
 	}
+	c->target_size = 0;
+	take_input(c, c->target, size);
+	if (c->ahead) { /* it has not become a job's */
+		chunk_free(&c->loop->chunks, ahead);
+		c->ahead = NULL;
+	}
+}
+
+/* Receives once. Returns whether there may be more for now. */
+static bool receive_once(struct conn *c, size_t *moved)
+{
+	struct loop *l = c->loop;
+	bool is_direct;
+	size_t size;
+	ssize_t n;
+
+	conn_prepare(c);
+	is_direct = c->target_size > 0;
+	size = is_direct ? c->target_size : LOOP_INPUT_SIZE;
+	do
+		n = recv(c->fd, is_direct ? c->target : l->input, size, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN) {
+		c->is_drained = true;
+		return false;
+	}
+	c->is_drained = n < (ssize_t)size;
+	if (n <= 0) {
+		*moved += 1;
+		conn_ended(c, n < 0 ? -errno : 0);
+		return false;
+	}
+	*moved += (size_t)n;
+	if (is_direct)
+		take_filled(c, (size_t)n);
+	else
+		take_input(c, l->input, (size_t)n);
+	/* Of a payload that is being received in place the rest may have come meanwhile. */
+	return c->target_size > 0 || !c->is_drained;
+}
+
+/* Whether it wants to receive now. */
+static bool is_open(const struct conn *c)
+{
+	return c->state < CONN_LEAVING && c->state != CONN_WAITING && !c->stash && !c->is_paused;
+}
+
+bool conn_receive(struct conn *c)
+{
+	size_t moved = 0;
+
+	while (is_open(c) && moved < SERVE_TURN_BYTES && receive_once(c, &moved))
+		;
+	if (moved > 0)
+		go_on(c);
+	return moved > 0;
+}
+
+/* The engine has received: what came with it is answered with it. */
+static void received(struct conn *c)
+{
+	size_t moved = 0;
+
+	while (!c->is_drained && is_open(c) && moved < SERVE_TURN_BYTES && receive_once(c, &moved))
+		;
 	go_on(c);
+}
+
+void conn_input(struct conn *c, const uint8_t *data, size_t size)
+{
+	take_input(c, data, size);
+	received(c);
+}
+
+void conn_filled(struct conn *c, size_t size)
+{
+	take_filled(c, size);
+	received(c);
 }
 
 void conn_continue(struct conn *c)

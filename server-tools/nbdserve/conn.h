@@ -84,6 +84,7 @@ struct conn {
 	uint32_t refused_error;
 	uint64_t progress_ns; /* when a byte last moved that somebody waits for */
 	bool is_paused;       /* it has too much in flight */
+	size_t wanted;        /* what it could not take on then */
 	/* received, but not looked at yet */
 	uint8_t *stash;
 	size_t stash_pos, stash_size;
@@ -113,7 +114,7 @@ void conn_start(struct conn *c);
 
 /* ---- from the engines --------------------------------------------------------------------- */
 
-/* There is probably something to receive: may set c->target. */
+/* Before a reception: may set c->target. */
 void conn_prepare(struct conn *c);
 
 /* Bytes have arrived; they are the engine's again when this returns. */
@@ -121,6 +122,12 @@ void conn_input(struct conn *c, const uint8_t *data, size_t size);
 
 /* So many bytes have arrived at c->target. */
 void conn_filled(struct conn *c, size_t size);
+
+/*
+ * The socket has something: receives it, as far as a turn goes, without waiting. Returns whether
+ * there was anything; nothing is no end.
+ */
+bool conn_receive(struct conn *c);
 
 /* The stream has ended: error is 0, or negative errno. */
 void conn_ended(struct conn *c, int error);

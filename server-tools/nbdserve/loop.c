@@ -177,10 +177,15 @@ int loop_start(struct loop *l, const struct engine *engine, unsigned index, stru
 		.tick_ns = CLOCK_NEVER,
 	};
 	l->own_end = &l->own;
+	l->input = malloc(LOOP_INPUT_SIZE);
+	if (!l->input)
+		return -ENOMEM;
 	chunk_cache_init(&l->chunks, memory);
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (l->wake_fd < 0)
+	if (l->wake_fd < 0) {
+		free(l->input);
 		return -errno;
+	}
 	pthread_mutex_init(&s.lock, NULL);
 	pthread_cond_init(&s.changed, NULL);
 	pthread_attr_init(&attr);
@@ -198,8 +203,10 @@ int loop_start(struct loop *l, const struct engine *engine, unsigned index, stru
 	}
 	pthread_cond_destroy(&s.changed);
 	pthread_mutex_destroy(&s.lock);
-	if (r < 0)
+	if (r < 0) {
 		close(l->wake_fd);
+		free(l->input);
+	}
 	return r;
 }
 
@@ -220,5 +227,6 @@ void loop_end(struct loop *l)
 	loop_post(l, &e.task);
 	pthread_join(l->thread, NULL);
 	chunk_cache_deinit(&l->chunks);
+	free(l->input);
 	close(l->wake_fd);
 }

@@ -85,7 +85,9 @@ static void follow(struct conn *c, enum nbd_hss_event event)
 
 static void refuse(struct conn *c, uint32_t error, const char *text)
 {
-	refused(c, "refused export \"%.100s\": %s", c->hss->name, text);
+	char name[LOG_QUOTED_MAX];
+
+	refused(c, "refused export %s: %s", log_quote(c->hss->name, name), text);
 	server_count(c->server, &c->server->refused);
 	follow(c, nbd_hss_refuse(c->hss, error, text));
 }

@@ -49,6 +49,11 @@ static unsigned kind_of(size_t size)
 	return i;
 }
 
+static size_t round_up(size_t size)
+{
+	return (size + CHUNK_ALIGN - 1) / CHUNK_ALIGN * CHUNK_ALIGN;
+}
+
 struct chunk *chunk_new(struct chunk_cache *cache, size_t size)
 {
 	unsigned kind = kind_of(size);
@@ -59,7 +64,7 @@ struct chunk *chunk_new(struct chunk_cache *cache, size_t size)
 		STAILQ_REMOVE_HEAD(&cache->list[kind], link);
 		cache->count[kind]--;
 	} else {
-		c = malloc(sizeof(*c) + capacity);
+		c = aligned_alloc(CHUNK_ALIGN, round_up(sizeof(*c) + capacity));
 		if (!c)
 			return NULL;
 	}
@@ -133,7 +138,7 @@ void out_commit(struct out *o, size_t size)
 
 struct chunk *chunk_new_file(int file, uint64_t offset, size_t size)
 {
-	struct chunk *c = malloc(sizeof(*c));
+	struct chunk *c = aligned_alloc(CHUNK_ALIGN, round_up(sizeof(*c)));
 
 	if (c)
 		*c = (struct chunk){ .used = size, .file = file, .file_offset = offset };

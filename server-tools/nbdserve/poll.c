@@ -15,17 +15,13 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-enum {
-	EVENTS = 128,
-	INPUT_SIZE = 512 * 1024, /* a long write whole, with luck */
-};
+enum { EVENTS = 128 };
 
 /* In c->events: it is not watched any more. */
 #define NOT_WATCHED UINT32_MAX
 
 struct poll {
 	int epoll;
-	uint8_t *input;
 };
 
 static int poll_open(struct loop *l)
@@ -35,14 +31,13 @@ static int poll_open(struct loop *l)
 
 	if (!p)
 		return -ENOMEM;
-	p->input = malloc(INPUT_SIZE);
 	p->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (!p->input || p->epoll < 0 || epoll_ctl(p->epoll, EPOLL_CTL_ADD, l->wake_fd, &ev) < 0) {
-		int r = p->input ? -errno : -ENOMEM;
+	if (p->epoll < 0)
+		return -errno;
+	if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, l->wake_fd, &ev) < 0) {
+		int r = -errno;
 
-		if (p->epoll >= 0)
-			close(p->epoll);
-		free(p->input);
+		close(p->epoll);
 		return r;
 	}
 	l->ring = steal_ptr(&p);
@@ -54,7 +49,6 @@ static void poll_close(struct loop *l)
 	struct poll *p = l->ring;
 
 	close(p->epoll);
-	free(p->input);
 	free(p);
 	l->ring = NULL;
 }
@@ -151,44 +145,6 @@ static void poll_cancel(struct loop *l, struct disk_op *op)
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 
-/* Fills the connection's target as far as there is something. As recv(2). */
-static ssize_t receive_direct(struct conn *c)
-{
-	size_t have = 0;
-	ssize_t n;
-
-	do {
-		n = recv(c->fd, c->target + have, c->target_size - have, MSG_DONTWAIT);
-		have += n > 0 ? (size_t)n : 0;
-	} while (n > 0 && have < c->target_size);
-	return have > 0 ? (ssize_t)have : n;
-}
-
-static void receive_now(struct loop *l, struct conn *c)
-{
-	struct poll *p = l->ring;
-	bool is_direct;
-	size_t size;
-	ssize_t n;
-
-	conn_prepare(c);
-	is_direct = c->target_size > 0;
-	size = is_direct ? c->target_size : INPUT_SIZE;
-	n = is_direct ? receive_direct(c) : recv(c->fd, p->input, INPUT_SIZE, MSG_DONTWAIT);
-	c->is_drained = n < (ssize_t)size;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return; /* it is still watched */
-	c->is_receiving = false;
-	if (n <= 0)
-		conn_ended(c, n < 0 ? -errno : 0);
-	else if (is_direct)
-		conn_filled(c, (size_t)n);
-	else
-		conn_input(c, p->input, (size_t)n);
-	if (!c->is_finished)
-		watch(l, c); /* no system call when it goes on receiving */
-}
-
 static int socket_error(int fd)
 {
 	int error = 0;
@@ -213,7 +169,11 @@ static void on_event(struct loop *l, struct conn *c, uint32_t events)
 	if (c->is_finished)
 		return;
 	if (c->is_receiving && events & (EPOLLIN | EPOLLERR | EPOLLHUP)) {
-		receive_now(l, c);
+		c->is_receiving = false;
+		if (!conn_receive(c))
+			c->is_receiving = true; /* it is watched on */
+		if (!c->is_finished)
+			watch(l, c); /* no system call when it goes on receiving */
 	} else if (events & (EPOLLERR | EPOLLHUP)) {
 		/* Both directions are gone, and epoll would say so again and again. */
 		(void)epoll_ctl(p->epoll, EPOLL_CTL_DEL, c->fd, NULL);

@@ -236,10 +236,11 @@ void serve_prepare(struct conn *c)
 	if (c->is_drained || c->last_write < SERVE_AHEAD_MIN || serve_is_inside(c) ||
 	    memory_is_scarce(c->loop->chunks.memory))
 		return;
-	c->ahead = chunk_new(&c->loop->chunks, head_size + c->last_write);
+	c->ahead = chunk_new(&c->loop->chunks, CHUNK_ALIGN + c->last_write);
 	if (!c->ahead)
 		return;
-	c->target = c->ahead->data;
+	/* So that the payload begins a cache line. */
+	c->target = c->ahead->data + CHUNK_ALIGN - head_size;
 	c->target_size = head_size + c->last_write;
 }
 
@@ -350,7 +351,7 @@ bool serve_has_room(const struct conn *c)
 {
 	/* Half, so that it does not go back and forth with each request. */
 	return c->n_jobs < SERVE_JOBS_MAX / 2 &&
-	       c->job_bytes + c->out.bytes < SERVE_BYTES_MAX / 2 && may_take(c, 0);
+	       c->job_bytes + c->out.bytes < SERVE_BYTES_MAX / 2 && may_take(c, c->wanted);
 }
 
 /* How many bytes a request makes us hold. */
@@ -397,6 +398,7 @@ static ssize_t take_request(struct conn *c, const uint8_t *head, const uint8_t *
 	}
 	if (!may_take(c, weight(&req))) {
 		c->is_paused = true;
+		c->wanted = weight(&req);
 		return -1;
 	}
 	if (payload == 0) {

@@ -17,7 +17,7 @@ enum {
 	SERVE_BYTES_MAX =
 		64 * 1024 * 1024, /* their payloads and unsent replies; two of the longest */
 	SERVE_TURN_REQUESTS = 64, /* then it is another connection's turn */
-	SERVE_TURN_BYTES = 1024 * 1024,
+	SERVE_TURN_BYTES = 2 * 1024 * 1024,
 	/* A payload of which more than this is missing is received where it will be used. */
 	SERVE_DIRECT_MIN = 16 * 1024,
 	/* After a write of this size another one is expected. */

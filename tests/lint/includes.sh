@@ -42,6 +42,10 @@ forbid "a program does not include its neighbour" '(server-tools/nbdserve|proto)
 only_in nbdclient/kernel.c 'linux/(nbd|genetlink)'
 only_in init/modules.c 'libkmod'
 only_in server-tools/nbdroot/ext3.c 'ext2fs/'
+only_in server-tools/nbdserve/ring.c 'liburing'
+only_in server-tools/nbdserve/config-ini.c 'ini\.h'
+only_in server-tools/nbdserve/sandbox-calls.c 'seccomp\.h'
+only_in server-tools/nbdserve/sandbox.c 'linux/landlock'
 # <linux/nbd.h> and proto/nbd.h give some names different values
 # shellcheck disable=SC2046
 forbid "the protocol's constants are in proto/nbd.h" 'linux/nbd\.h' \

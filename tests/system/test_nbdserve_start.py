@@ -110,5 +110,5 @@ def test_help_and_manual_page_name_the_same_options():
     assert result.returncode == 0 and result.stderr == ""
     in_help = set(re.findall(r"--[a-z-]+", result.stdout))
     assert in_help == set(re.findall(r"--[a-z-]+", page.read_text().replace("\\", "")))
-    assert len(in_help) == 8
+    assert len(in_help) == 16
     assert run("--version").stdout.startswith("nbdserve ")
