@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum {
-	DEFAULT_HALF_OPEN = 1024,
+	DEFAULT_HALF_OPEN = 4096,
 	DEFAULT_MEMORY_MIB = 256,
 };
 
@@ -316,7 +316,7 @@ int config_check(struct config *c, char *err)
 		c->memory = (uint64_t)DEFAULT_MEMORY_MIB * 1024 * 1024;
 	if (c->half_open_max == 0)
 		c->half_open_max = DEFAULT_HALF_OPEN;
-	c->half_open_address_max = c->half_open_max < 4 ? 1 : c->half_open_max / 4;
+	c->half_open_address_max = (c->half_open_max + 1) / 2;
 	return 0;
 }
 

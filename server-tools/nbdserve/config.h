@@ -60,7 +60,7 @@ struct config {
 	unsigned threads;               /* 0: one for each CPU */
 	uint64_t memory;                /* bytes of requests in flight, of all clients together */
 	unsigned half_open_max;         /* connections that have not chosen an export yet */
-	unsigned half_open_address_max; /* of these, from one address: a quarter */
+	unsigned half_open_address_max; /* of these, from one address: half */
 	unsigned per_address_max;       /* connections from one address; 0: no limit */
 	char *user;                     /* whom to become after start; NULL: nobody else */
 	bool is_log_json;

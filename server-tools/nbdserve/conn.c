@@ -228,6 +228,8 @@ void conn_flush(struct conn *c)
 		} else if (r == -ETIMEDOUT) {
 			timed_out(c);
 		} else if (r < 0) {
+			if (out_is_file(&c->out) && r != -EPIPE && r != -ECONNRESET)
+				serve_distrust_file(c);
 			conn_close(c, "a reply could not be sent: %s", strerror(-r));
 		}
 	}

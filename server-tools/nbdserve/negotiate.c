@@ -255,7 +255,9 @@ static void on_export(struct conn *c)
 		return;
 	}
 	c->served = s;
-	if (c->hss->has_session && !c->session) {
+	free(c->session);
+	c->session = NULL;
+	if (c->hss->has_session) {
 		c->session = malloc(sizeof(*c->session));
 		if (!c->session) {
 			conn_close(c, "out of memory");
@@ -336,24 +338,41 @@ static void answer(struct conn *c, enum nbd_hss_event event)
 
 void negotiate_start(struct conn *c)
 {
+	struct nbd_hss greeting;
+
 	c->state = CONN_NEGOTIATING;
 	c->deadline_ns = c->loop->now_ns + CONN_HANDSHAKE_S * CLOCK_NS_PER_S;
 	c->progress_ns = c->loop->now_ns;
 	conn_set_timed(c);
+	nbd_hss_init(&greeting);
+	c->hss = &greeting;
+	take_output(c);
+	c->hss = NULL;
+}
+
+/* With the first byte: who never sends one costs us little. */
+static bool begin(struct conn *c)
+{
+	size_t size;
+
 	c->hss = malloc(sizeof(*c->hss));
 	if (!c->hss) {
 		refused(c, "turned away: out of memory");
 		conn_close(c, "out of memory");
-		return;
+		return false;
 	}
 	nbd_hss_init(c->hss);
-	take_output(c);
+	(void)nbd_hss_output(c->hss, &size);
+	nbd_hss_sent(c->hss, size); /* the greeting, which the client has */
+	return true;
 }
 
 size_t negotiate_input(struct conn *c, const uint8_t *data, size_t size)
 {
 	size_t used = 0;
 
+	if (!c->hss && !begin(c))
+		return 0;
 	while (used < size && c->state == CONN_NEGOTIATING) {
 		size_t want = nbd_hss_want(c->hss), n = size - used;
 

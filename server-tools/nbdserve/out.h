@@ -62,6 +62,12 @@ static inline bool out_is_empty(const struct out *o)
 	return STAILQ_EMPTY(&o->list);
 }
 
+/* Whether a range of a file is the next thing to send, or the rest of one. */
+static inline bool out_is_file(const struct out *o)
+{
+	return !out_is_empty(o) && STAILQ_FIRST(&o->list)->file >= 0;
+}
+
 /*
  * Room for `size` bytes in one piece at the end of the queue, size being at most CHUNK_SIZE; NULL
  * without memory. What was put there counts when out_commit() was called, with a size that may

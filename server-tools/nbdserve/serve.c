@@ -113,6 +113,11 @@ static bool is_cached(struct served *s, uint64_t offset, uint64_t size)
 	return stat.cached >= range.size / PAGE;
 }
 
+void serve_distrust_file(struct conn *c)
+{
+	atomic_store(&c->served->has_no_cachestat, true);
+}
+
 static bool read_by_sendfile(struct conn *c, const struct nbd_request *req)
 {
 	struct chunk *range;

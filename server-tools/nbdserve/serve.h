@@ -42,6 +42,12 @@ void serve_job_done(struct conn *c, struct job *j);
 /* For the end of a turn: how long it took what was answered in it. */
 void serve_measure(struct conn *c);
 
+/*
+ * A range of the image could not be sent, when it was too late to say so. From now on data is read
+ * before its head is sent: the client comes again, and is told an error then if there is one.
+ */
+void serve_distrust_file(struct conn *c);
+
 /* Whether there is room for more after a pause. */
 bool serve_has_room(const struct conn *c);
 

@@ -304,7 +304,7 @@ TEST(server_settings_are_taken_from_the_file)
 	CHECK_EQ(c.threads, 64);
 	CHECK_EQ(c.memory, 64 << 20);
 	CHECK_EQ(c.half_open_max, 100);
-	CHECK_EQ(c.half_open_address_max, 25);
+	CHECK_EQ(c.half_open_address_max, 50);
 	CHECK_EQ(c.per_address_max, 7);
 	CHECK_STR(c.user, "nbdserve");
 	CHECK(c.is_log_json);
@@ -324,8 +324,8 @@ TEST(what_is_not_set_has_its_default)
 	CHECK_EQ(c.engine, CONFIG_ENGINE_AUTO);
 	CHECK_EQ(c.threads, 0);
 	CHECK_EQ(c.memory, 256 << 20);
-	CHECK_EQ(c.half_open_max, 1024);
-	CHECK_EQ(c.half_open_address_max, 256);
+	CHECK_EQ(c.half_open_max, 4096);
+	CHECK_EQ(c.half_open_address_max, 2048);
 	CHECK_EQ(c.per_address_max, 0);
 	CHECK_EQ(c.list[0].on_full, CONFIG_ON_FULL_HOLD);
 	config_deinit(&c);
