@@ -53,7 +53,7 @@ PROTO_SRC := proto/handshake-client.c proto/handshake-server.c proto/meta.c prot
 NBDCLIENT_LIB := nbdclient/alive.c nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdclient/dial.c \
 	nbdclient/identity.c nbdclient/kernel.c nbdclient/negotiate.c nbdclient/options.c \
 	nbdclient/query.c nbdclient/report.c nbdclient/resident.c nbdclient/session.c \
-	nbdclient/status.c nbdclient/uri.c
+	nbdclient/status.c nbdclient/uri.c nbdclient/whoami.c
 NBDCLIENT_SRC := nbdclient/main.c $(NBDCLIENT_LIB)
 
 INIT_LIB := init/attach.c init/blockfs.c init/cmdline.c init/cmdline-net.c init/exitrd.c \
@@ -85,7 +85,7 @@ UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control t
 	test-metrics test-modules \
 	test-notify test-options test-parse \
 	test-pattern test-reply test-request test-sandbox test-session test-session-data test-stats test-takeover \
-	test-uri test-wire
+	test-uri test-whoami test-wire
 UNIT_test-cmdline := $(filter init/cmdline% init/substitute.c,$(INIT_LIB))
 REPORT_SRC := $(addprefix server-tools/nbdserve/,report.c report-prometheus.c service.c stats.c)
 UNIT_test-control := server-tools/nbdserve/control.c $(REPORT_SRC)
@@ -103,6 +103,7 @@ UNIT_test-identity := nbdclient/identity.c
 UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
 UNIT_test-session := nbdclient/session.c
 UNIT_test-uri := nbdclient/uri.c
+UNIT_test-whoami := nbdclient/whoami.c
 FUZZERS := fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-metrics fuzz-request
 # What stands behind a target that includes the source under test.
 FUZZ_fuzz-control := $(REPORT_SRC)
@@ -307,7 +308,7 @@ $(BUILD)/bench/nbdload: $(call glibc_obj,$(BENCH_SRC) $(PROTO_SRC) $(BASE_SRC))
 BENCH = NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/bench/bench-server.py
 bench-server: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## nbdserve beside other NBD servers; 25 minutes
 	$(Q)$(BENCH) $(BENCH_FLAGS)
-bench-server-quick: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## a fifth of it, once; 2 minutes
+bench-server-quick: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## a third of its cells, once; 3 minutes
 	$(Q)$(BENCH) --repeat 1 --seconds 0.3 --cells 'one/.*/x(1|64)/' $(BENCH_FLAGS)
 bench-server-scale: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## 5,000 clients, 1,000 exports
 	$(Q)$(BENCH) --scale $(BENCH_FLAGS)

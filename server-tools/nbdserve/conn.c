@@ -71,6 +71,7 @@ static void stop_receiving(struct conn *c)
 
 void conn_leave(struct conn *c, const char *fmt, ...)
 {
+	struct job *j;
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -81,6 +82,9 @@ void conn_leave(struct conn *c, const char *fmt, ...)
 	negotiate_stop_waiting(c);
 	c->state = CONN_LEAVING;
 	stop_receiving(c);
+	TAILQ_FOREACH(j, &c->jobs, link)
+	if (j->is_held) /* nobody knows when there will be room: who comes back asks again */
+		job_cancel(j);
 	conn_set_dirty(c); /* sends what there is, then sees whether that was all */
 }
 
@@ -188,6 +192,25 @@ static void timed_out(struct conn *c)
 	}
 }
 
+/* on_cut() is about to be called, and knows why. */
+static bool is_being_cut(const struct conn *c)
+{
+	return atomic_load(&c->user.is_cut) && !c->cut_seen;
+}
+
+static void could_not_send(struct conn *c, int error)
+{
+	if (is_being_cut(c))
+		return;
+	if (error == -ETIMEDOUT) {
+		timed_out(c);
+		return;
+	}
+	if (out_is_file(&c->out) && error != -EPIPE && error != -ECONNRESET)
+		serve_distrust_file(c);
+	conn_close(c, "a reply could not be sent: %s", strerror(-error));
+}
+
 static void resume(struct conn *c)
 {
 	bool has_room = c->state == CONN_SERVING ? serve_has_room(c) : out_is_empty(&c->out);
@@ -225,12 +248,8 @@ void conn_flush(struct conn *c)
 				c->progress_ns = l->now_ns; /* the wait begins */
 			l->engine->await_room(l, c);
 			conn_set_timed(c);
-		} else if (r == -ETIMEDOUT) {
-			timed_out(c);
 		} else if (r < 0) {
-			if (out_is_file(&c->out) && r != -EPIPE && r != -ECONNRESET)
-				serve_distrust_file(c);
-			conn_close(c, "a reply could not be sent: %s", strerror(-r));
+			could_not_send(c, r);
 		}
 	}
 	show(c);
@@ -408,8 +427,8 @@ void conn_continue(struct conn *c)
 
 void conn_ended(struct conn *c, int error)
 {
-	if (atomic_load(&c->user.is_cut) && !c->cut_seen)
-		return; /* on_cut() is about to be called, and knows why */
+	if (is_being_cut(c))
+		return;
 	if (c->state == CONN_NEGOTIATING)
 		negotiate_ended(c, error);
 	else if (error == -ETIMEDOUT && c->state < CONN_CLOSING)

@@ -183,6 +183,7 @@ static void run_in_pool(struct work *w)
 static void in_pool(struct job *j)
 {
 	j->where = JOB_IN_POOL;
+	j->work.fd = store_fd(j->conn->served->store);
 	pool_submit(j->conn->loop->pool, &j->work);
 }
 

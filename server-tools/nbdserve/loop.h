@@ -34,6 +34,7 @@ struct task {
 struct work {
 	STAILQ_ENTRY(work) link;
 	void (*run)(struct work *w); /* on a thread of the pool */
+	int fd;                      /* of the image that it may wait for; -1: of none */
 	struct task done;            /* on the loop, afterwards */
 	struct loop *loop;
 };

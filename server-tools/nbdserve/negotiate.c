@@ -137,6 +137,7 @@ static struct served *find_export(struct conn *c, enum nbd_hss_event event)
 	c->is_opening = true;
 	c->asked = event;
 	c->opening = (struct work){
+		.fd = -1,
 		.run = open_image,
 		.done.run = image_is_open,
 		.loop = c->loop,

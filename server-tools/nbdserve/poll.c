@@ -133,7 +133,7 @@ static void done(struct task *t)
 
 static void poll_submit(struct loop *l, struct disk_op *op)
 {
-	op->work = (struct work){ .run = run, .done.run = done, .loop = l };
+	op->work = (struct work){ .run = run, .fd = op->fd, .done.run = done, .loop = l };
 	pool_submit(l->pool, &op->work);
 }
 

@@ -5,6 +5,31 @@
 /* Small: glibc's default of 8 MiB each is address space that a limit on it would count. */
 enum { STACK = 256 * 1024 };
 
+static struct pool_share *share_of(struct pool *p, const struct work *w)
+{
+	return w->fd < 0 ? NULL : &p->shares[w->fd % POOL_SHARES];
+}
+
+/* With the lock held, as in give_back(). */
+static void enqueue(struct pool *p, struct work *w)
+{
+	STAILQ_INSERT_TAIL(&p->queue, w, link);
+	p->n_queued++;
+}
+
+/* The place goes to what waits for one of this image, behind all that is queued already. */
+static void give_back(struct pool *p, struct pool_share *s)
+{
+	struct work *next = STAILQ_FIRST(&s->waiting);
+
+	if (!next) {
+		s->n_taken--;
+		return;
+	}
+	STAILQ_REMOVE_HEAD(&s->waiting, link);
+	enqueue(p, next);
+}
+
 static void *pool_thread(void *arg)
 {
 	struct pool *p = arg;
@@ -25,6 +50,10 @@ static void *pool_thread(void *arg)
 		p->n_queued--;
 		pthread_mutex_unlock(&p->lock);
 		w->run(w);
+		pthread_mutex_lock(&p->lock);
+		if (share_of(p, w))
+			give_back(p, share_of(p, w));
+		pthread_mutex_unlock(&p->lock);
 		loop_post(w->loop, &w->done);
 		pthread_mutex_lock(&p->lock);
 	}
@@ -35,6 +64,8 @@ static void *pool_thread(void *arg)
 void pool_init(struct pool *p)
 {
 	*p = (struct pool){ .queue = STAILQ_HEAD_INITIALIZER(p->queue) };
+	for (size_t i = 0; i < POOL_SHARES; i++)
+		STAILQ_INIT(&p->shares[i].waiting);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
 }
@@ -69,11 +100,18 @@ static bool start_thread(struct pool *p)
 
 void pool_submit(struct pool *p, struct work *w)
 {
+	struct pool_share *share = share_of(p, w);
 	bool has_nobody;
 
 	pthread_mutex_lock(&p->lock);
-	STAILQ_INSERT_TAIL(&p->queue, w, link);
-	p->n_queued++;
+	if (share && share->n_taken == POOL_SHARE) {
+		STAILQ_INSERT_TAIL(&share->waiting, w, link);
+		pthread_mutex_unlock(&p->lock);
+		return;
+	}
+	if (share)
+		share->n_taken++;
+	enqueue(p, w);
 	/* A thread that was woken counts as idle until it has the lock, and takes one piece. */
 	if (p->n_queued > p->n_idle)
 		start_thread(p);
@@ -81,6 +119,8 @@ void pool_submit(struct pool *p, struct work *w)
 	if (has_nobody) {
 		STAILQ_REMOVE_HEAD(&p->queue, link);
 		p->n_queued--;
+		if (share)
+			share->n_taken--;
 	}
 	pthread_cond_signal(&p->changed);
 	pthread_mutex_unlock(&p->lock);

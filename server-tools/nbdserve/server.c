@@ -368,7 +368,8 @@ static void leave_all(struct task *t)
 
 bool server_stop(struct server *sv)
 {
-	struct stop stops[CONFIG_THREADS_MAX];
+	/* static: a loop that is stuck comes to its own when this has given up and returned */
+	static struct stop stops[CONFIG_THREADS_MAX];
 	struct timespec until;
 	bool is_empty;
 

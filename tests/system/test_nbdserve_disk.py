@@ -18,7 +18,7 @@ import pytest
 from nbd import Refused, Server, until
 
 MIB = 1 << 20
-POOL = 32  # threads for calls that block, see pool.h
+POOL = 16  # an image's share of the threads for calls that block, see pool.h
 HERE = pathlib.Path(__file__).resolve().parent
 
 

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+The servers that the tests of the wire run against: `target` is ours in each of its engines, then
+each peer that is installed ("peer:nbdkit": `-k peer` runs those only). A test that has nothing to
+ask of some of them says so with peers.only(). What is known to fail on a peer is expected to.
+"""
+import deviations
+import nbd
+import peers
+import pytest
+
+
+def pytest_generate_tests(metafunc):
+    if "target" not in metafunc.fixturenames:
+        return
+    wanted = getattr(metafunc.function, "targets", None)
+    names = [*peers.ours(), *(f"peer:{name}" for name in peers.PEERS)]
+    names = [name for name in names if wanted is None or name in wanted
+             or ("ours" in wanted and not name.startswith("peer:"))]
+    metafunc.parametrize("target", names, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def target(request, tmp_path_factory):
+    name = request.param.removeprefix("peer:")
+    if name in peers.PEERS and not peers.version(name):
+        pytest.skip(f"{name} is not installed (make deps)")
+    if name == "io_uring" and not nbd.has_io_uring():
+        pytest.skip("this machine lets nobody set an io_uring up")
+    folder = tmp_path_factory.mktemp(name)
+    peers.make_images(folder)
+    target = peers.start(name, folder)
+    yield target
+    target.close()
+
+
+@pytest.fixture(autouse=True)
+def known_deviation(request):
+    """Expects a peer to fail where it is known to; where it was measured, it has to."""
+    if "target" in request.fixturenames:
+        target = request.getfixturevalue("target")
+        target.revive()
+        deviations.expect(request, target)
+
+
+@pytest.fixture
+def raw(target):
+    """A client that has greeted and not yet asked for anything."""
+    with target.raw() as client:
+        yield client
