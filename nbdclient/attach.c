@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "client.h"
 #include "resident.h"
+#include "whoami.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -233,6 +234,7 @@ static int attach(const struct options *o, char *argv0)
 		r = look_for_device(c, &alive);
 	if (r > 0)
 		return 1;
+	whoami_init(&c->who, &c->addresses);
 	if (r == 0)
 		r = resident_prepare(argv0);
 	if (r == 0)

@@ -52,12 +52,16 @@ static void publish(struct client *c)
 		.tries = s->backoff.tries,
 		.has_first = c->has_first,
 		.first = c->first,
+		.generation = c->who.generation,
+		.is_known = c->is_known,
 	};
 
 	if (!c->page)
 		return;
 	snprintf(st.uri, sizeof(st.uri), "%s", c->uri->text);
 	snprintf(st.server, sizeof(st.server), "%s", server(c));
+	memcpy(st.session_id, c->who.id, sizeof(st.session_id));
+	snprintf(st.machine, sizeof(st.machine), "%s", c->who.machine);
 	snprintf(st.last_error, sizeof(st.last_error), "%.*s", STATUS_ERROR_MAX - 1, c->why);
 	status_publish(c->page, &st);
 }
@@ -72,13 +76,17 @@ static void set_why(struct client *c, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* FNV-1a: to know a text again without keeping it. */
+/*
+ * FNV-1a: to know a text again without keeping it. Numbers count up from try to try ("in use since
+ * 12 s"), so they are not part of it.
+ */
 static uint64_t hash_of(const char *text)
 {
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
 
 	for (; *text; text++)
-		h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+		if (*text < '0' || *text > '9')
+			h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
 	return h;
 }
 
@@ -329,6 +337,7 @@ static void after_attach(struct client *c)
 	char flags[120];
 
 	c->link_fd = steal_fd(&c->fd);
+	c->is_known = c->negotiate.hsc.has_session_reply;
 	c->next_watch_ns = now;
 	memset(c->said, 0, sizeof(c->said));
 	c->why[0] = '\0';
@@ -379,7 +388,8 @@ static int perform(struct client *c, enum session_todo todo)
 	case DO_NOTHING: break;
 	case DO_DIAL: return do_dial(c);
 	case DO_NEGOTIATE:
-		negotiate_start(&c->negotiate, NBD_HSC_GOAL_GO, c->uri->export_name);
+		c->who.generation++;
+		negotiate_start(&c->negotiate, NBD_HSC_GOAL_GO, c->uri->export_name, &c->who);
 		return on_negotiating(c);
 	case DO_CHECK: return do_check(c);
 	case DO_HAND: return c->session.was_attached ? reconnect(c) : first_connect(c);

@@ -28,6 +28,7 @@ struct client {
 	struct dial_list addresses;
 	struct kernel kernel;
 	const struct uri *uri;
+	struct nbd_session who;       /* with the generation of the last connection */
 	int index;                    /* KERNEL_INDEX_ANY until connected */
 	uint64_t connect_deadline_ns; /* the first attach has to be done by then; CLOCK_NEVER */
 	struct status_page *page;     /* NULL until the device is known */
@@ -46,6 +47,7 @@ struct client {
 	int link_fd; /* our copy of the driver's socket; -1 when adopted or not attached */
 	int old_fd;  /* the copy before, for the driver may still be inside recvmsg() on it */
 	int signal_fd;
+	bool is_known; /* the server of the present link knows sessions */
 	const struct dial_address *address;
 	uint64_t next_watch_ns;
 	uint32_t random;

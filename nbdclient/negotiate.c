@@ -9,13 +9,17 @@
 #include <string.h>
 #include <sys/socket.h>
 
-void negotiate_start(struct negotiate *n, enum nbd_hsc_goal goal, const char *name)
+void negotiate_start(struct negotiate *n, enum nbd_hsc_goal goal, const char *name,
+		     const struct nbd_session *session)
 {
 	n->is_reading_head = false;
 	n->why[0] = '\0';
 	memset(&n->identity, 0, sizeof(n->identity));
 	if (!nbd_hsc_init(&n->hsc, goal, name))
 		abort(); /* the caller has bounded the name */
+	/* One that cannot be said is left out: the server then knows us by our address. */
+	if (session)
+		(void)nbd_hsc_set_session(&n->hsc, session);
 }
 
 bool negotiate_start_head(struct negotiate *n)
@@ -72,7 +76,11 @@ static int explain(struct negotiate *n, enum nbd_hsc_result result)
 		snprintf(n->why, sizeof(n->why), "%s", nbd_hsc_result_text(result));
 		return NEGOTIATE_E_FINAL;
 	}
-	if (n->hsc.text[0])
+	if (n->hsc.has_session_reply && n->hsc.session_reply.is_refused &&
+	    n->hsc.session_reply.holder[0])
+		snprintf(n->why, sizeof(n->why), "it is in use by %.300s",
+			 n->hsc.session_reply.holder);
+	else if (n->hsc.text[0])
 		snprintf(n->why, sizeof(n->why), "%s (\"%.250s\")",
 			 nbd_rep_meaning(n->hsc.rep_error), n->hsc.text);
 	else

@@ -35,8 +35,12 @@ struct negotiate {
 	uint8_t reply[NBD_SIMPLE_REPLY_SIZE + 65536];
 };
 
-/* Starts the handshake; name has at most NBD_STRING_MAX bytes (uri.h sees to that). */
-void negotiate_start(struct negotiate *n, enum nbd_hsc_goal goal, const char *name);
+/*
+ * Starts the handshake; name has at most NBD_STRING_MAX bytes (uri.h sees to that). A session, with
+ * NBD_HSC_GOAL_GO only and NULL for none, is said to the server before the export is asked for.
+ */
+void negotiate_start(struct negotiate *n, enum nbd_hsc_goal goal, const char *name,
+		     const struct nbd_session *session);
 
 /* Starts reading the head, after the handshake for GO. False: the export is too small for one. */
 bool negotiate_start_head(struct negotiate *n);

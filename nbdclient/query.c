@@ -135,7 +135,7 @@ int query_info(const struct options *o)
 
 	if (fd < 0)
 		return 1;
-	negotiate_start(&n, NBD_HSC_GOAL_INFO, o->uri.export_name);
+	negotiate_start(&n, NBD_HSC_GOAL_INFO, o->uri.export_name, NULL);
 	if (converse(&n, fd, &o->uri, deadline) < 0)
 		return 1;
 	print_info(o, &n);
@@ -152,7 +152,7 @@ int query_list(const struct options *o)
 
 	if (fd < 0)
 		return 1;
-	negotiate_start(&n, NBD_HSC_GOAL_LIST, "");
+	negotiate_start(&n, NBD_HSC_GOAL_LIST, "", NULL);
 	if (o->json)
 		printf("[");
 	while ((r = converse(&n, fd, &o->uri, deadline)) == NEGOTIATE_EXPORT) {

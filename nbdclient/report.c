@@ -47,10 +47,20 @@ static uint64_t seconds(uint64_t since_ns)
 	return since_ns > now ? 0 : (now - since_ns) / CLOCK_NS_PER_S;
 }
 
+enum { SESSION_TEXT = 2 * NBD_SESSION_ID_SIZE + 1 };
+
+/* As nbdserve shows it. */
+static void session_text(const struct status *st, char out[static SESSION_TEXT])
+{
+	for (size_t i = 0; i < NBD_SESSION_ID_SIZE; i++)
+		snprintf(out + 2 * i, 3, "%02x", st->session_id[i]);
+}
+
 static void print_text(const struct device *d)
 {
 	const struct status *st = &d->st;
 	bool is_up = st->state == SESSION_ATTACHED;
+	char session[SESSION_TEXT];
 
 	printf("/dev/nbd%d  %s  %s  %" PRIu64 " bytes\n", d->index, state_of(d),
 	       d->backend[0] ? d->backend : "(attached by another program)", d->size);
@@ -65,6 +75,12 @@ static void print_text(const struct device *d)
 	       (int)st->pid);
 	if (!is_up)
 		printf("    waits: %s; try %u\n", st->last_error, st->tries);
+	if (st->is_known) {
+		session_text(st, session);
+		printf("    known to the server as machine %s, session %s, generation %" PRIu64
+		       "\n",
+		       st->machine, session, st->generation);
+	}
 	if (st->losses > 0)
 		printf("    lost the server %u time%s, longest for %" PRIu64 ".%" PRIu64 " s\n",
 		       st->losses, st->losses == 1 ? "" : "s", st->longest_ns / CLOCK_NS_PER_S,
@@ -74,7 +90,7 @@ static void print_text(const struct device *d)
 static void print_json(const struct device *d)
 {
 	const struct status *st = &d->st;
-	char uuid[PARSE_UUID_TEXT];
+	char uuid[PARSE_UUID_TEXT], session[SESSION_TEXT];
 
 	printf("{\"device\": \"/dev/nbd%d\", \"state\": \"%s\", \"size\": %" PRIu64
 	       ", \"backend\": ",
@@ -92,6 +108,11 @@ static void print_json(const struct device *d)
 			       (clock_now_ns() - st->lost_ns) / CLOCK_NS_PER_MS);
 		printf(", \"last_error\": ");
 		json_put_string(stdout, st->last_error);
+		session_text(st, session);
+		printf(", \"session\": \"%s\", \"generation\": %" PRIu64
+		       ", \"session_is_known\": %s, \"machine\": ",
+		       session, st->generation, st->is_known ? "true" : "false");
+		json_put_string(stdout, st->machine);
 		if (st->has_first && st->first.has_uuid) {
 			parse_format_uuid(st->first.uuid, uuid);
 			printf(", \"filesystem_uuid\": \"%s\"", uuid);

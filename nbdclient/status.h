@@ -9,6 +9,7 @@
 #define NBDCLIENT_STATUS_H
 
 #include "identity.h"
+#include "proto/session.h"
 #include "session.h"
 #include "uri.h"
 
@@ -31,6 +32,10 @@ struct status {
 	uint32_t losses, tries;
 	bool has_first;
 	struct identity first; /* as in the first session */
+	uint8_t session_id[NBD_SESSION_ID_SIZE];
+	uint64_t generation; /* of the session's last connection; 0: none yet */
+	bool is_known;       /* the server has been told of the session, and knows such */
+	char machine[NBD_SESSION_MACHINE_MAX + 1];
 	char uri[URI_TEXT_MAX + 1];
 	char server[STATUS_SERVER_MAX]; /* the last address used */
 	char last_error[STATUS_ERROR_MAX];

@@ -458,16 +458,19 @@ static bool has_waited(const struct conn *c, uint64_t seconds)
 /* Returns whether it has to be looked at again. */
 static bool look_at(struct conn *c)
 {
+	bool is_scarce = memory_is_scarce(c->loop->chunks.memory);
+	uint64_t limit_s = is_scarce ? CONN_STALL_SCARCE_S : CONN_STALL_S;
+
 	if (c->state == CONN_NEGOTIATING || c->state == CONN_WAITING)
 		return negotiate_tick(c);
 	if (c->state == CONN_CLOSING)
 		return false;
-	if (!out_is_empty(&c->out) && has_waited(c, CONN_STALL_S)) {
+	if (!out_is_empty(&c->out) && has_waited(c, limit_s)) {
 		conn_close(c, "the client does not read its replies");
 		server_count(c->server, &c->server->dropped_deaf);
 		return false;
 	}
-	if (c->filling && has_waited(c, CONN_STALL_S)) {
+	if (c->filling && has_waited(c, limit_s)) {
 		conn_close(c, "the client stopped in the middle of a request");
 		return false;
 	}

@@ -18,8 +18,9 @@
 
 enum {
 	CONN_HANDSHAKE_S = 10,
-	CONN_TAKEOVER_S = 60, /* how long a newer connection waits for the older one's end */
-	CONN_STALL_S = 30,    /* without one byte of a reply taken, or of a payload sent */
+	CONN_TAKEOVER_S = 60,    /* how long a newer connection waits for the older one's end */
+	CONN_STALL_S = 30,       /* without one byte of a reply taken, or of a payload sent */
+	CONN_STALL_SCARCE_S = 5, /* the same, when others wait for the memory that it holds */
 	CONN_REASON_MAX = 160,
 };
 

@@ -28,8 +28,11 @@ static bool is_same_session(const struct lease_user *a, const struct lease_user 
 
 static bool is_same_client(const struct lease_user *a, const struct lease_user *b)
 {
+	/* Who says who he is never is one who does not: another program on the same machine, or
+	 * behind the same address translator, must not take his root away. */
 	if (!a->session || !b->session)
-		return address_is_same(&a->peer->address, &b->peer->address);
+		return !a->session && !b->session &&
+		       address_is_same(&a->peer->address, &b->peer->address);
 	if (is_same_session(a, b))
 		return true;
 	/* A machine has one session at a time: a new one means that it was started anew. */
@@ -219,20 +222,24 @@ void lease_give_back(struct lease *l, struct lease_user *user)
 	pthread_mutex_unlock(&l->lock);
 }
 
-bool lease_is_in_use(struct lease *l, const struct lease_user *user,
-		     char text[static LEASE_TEXT_MAX])
+int lease_look(struct lease *l, const struct lease_user *user, char text[static LEASE_TEXT_MAX])
 {
 	const struct lease_user *stranger;
+	int r = 0;
 
 	pthread_mutex_lock(&l->lock);
 	stranger = find_stranger(l, user);
-	if (stranger)
+	if (stranger) {
 		describe(stranger, text);
+		r = LEASE_E_IN_USE;
+	} else if (is_stale(l, user)) {
+		r = LEASE_E_STALE;
+	}
 	pthread_mutex_unlock(&l->lock);
-	return stranger != NULL;
+	return r;
 }
 
-uint64_t lease_generation(struct lease *l)
+uint64_t lease_takeovers(struct lease *l)
 {
 	uint64_t n;
 

@@ -6,8 +6,8 @@
  * on a newer one. Connections of other clients are refused while it is held.
  *
  * Who is the same client: with the session option (docs/extension.md) the same session, or the
- * same machine, which has then been started anew; without it the same address. Connections of one
- * session and generation with different slots hold the export together; a connection of a newer
+ * same machine, which has then been started anew; two without it the same address. Connections of
+ * one session and generation with different slots hold the export together; a connection of a newer
  * generation waits for the end of all of the older ones, and one of an older is refused.
  */
 #ifndef NBDSERVE_LEASE_H
@@ -69,9 +69,9 @@ void lease_deinit(struct lease *l);
 int lease_ask(struct lease *l, struct lease_user *user,
 	      char text[static LEASE_TEXT_MAX]) _must_check_;
 
-/* Whether another client has it; by whom, as above. */
-bool lease_is_in_use(struct lease *l, const struct lease_user *user,
-		     char text[static LEASE_TEXT_MAX]);
+/* What lease_ask() would say now: 0 for both of its good answers, LEASE_E_IN_USE or _STALE. */
+int lease_look(struct lease *l, const struct lease_user *user,
+	       char text[static LEASE_TEXT_MAX]) _must_check_;
 
 /* Cuts one connection off, for a reason that stays valid. The user must not go meanwhile. */
 void lease_user_cut(struct lease_user *user, const char *reason);
@@ -86,7 +86,7 @@ bool lease_stop_waiting(struct lease *l, struct lease_user *user);
 void lease_give_back(struct lease *l, struct lease_user *user);
 
 /* How often it was taken over since the server's start. */
-uint64_t lease_generation(struct lease *l);
+uint64_t lease_takeovers(struct lease *l);
 
 /* "10.0.0.5:4711 (machine 52-54-00-12-34-56)" or "" */
 void lease_holder(struct lease *l, char text[static LEASE_TEXT_MAX]);

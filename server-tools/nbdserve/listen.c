@@ -30,22 +30,39 @@ enum {
 	USER_TIMEOUT_MS = 14000,
 };
 
+static void set_int(int fd, int level, int option, int value)
+{
+	/* What a kernel does not know does not keep us from serving. */
+	if (setsockopt(fd, level, option, &value, sizeof(value)) < 0)
+		log_debug("socket option %d: %s", option, strerror(errno));
+}
+
+/* Accepted sockets have the options of the one that listens (net/core/sock.c, sk_clone_lock). */
+static void set_options(int fd)
+{
+	int domain = AF_UNIX;
+	socklen_t size = sizeof(domain);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 || domain == AF_UNIX)
+		return;
+	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
+	set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+	set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
+}
+
 static int add(struct listeners *l, int fd, char *unix_path)
 {
 	if (l->count == LISTEN_MAX) {
 		log_error("cannot listen in more than %d places", LISTEN_MAX);
 		return -1;
 	}
+	set_options(fd);
 	l->fd[l->count] = fd;
 	l->unix_path[l->count++] = unix_path;
 	return 0;
-}
-
-static void set_int(int fd, int level, int option, int value)
-{
-	/* What a kernel does not know does not keep us from serving. */
-	if (setsockopt(fd, level, option, &value, sizeof(value)) < 0)
-		log_debug("socket option %d: %s", option, strerror(errno));
 }
 
 static void log_listening(int fd)
@@ -227,9 +244,7 @@ int listen_open(struct listeners *l, const struct config *config)
 
 int listen_accept(int fd)
 {
-	struct sockaddr_storage ss = { 0 };
-	socklen_t size = sizeof(ss);
-	int conn = accept4(fd, (struct sockaddr *)&ss, &size, SOCK_CLOEXEC);
+	int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 
 	if (conn < 0) {
 		/* All others are troubles of the one connection, see accept(2). */
@@ -238,14 +253,6 @@ int listen_accept(int fd)
 
 		return is_ours ? -errno : -EAGAIN;
 	}
-	if (ss.ss_family == AF_UNIX)
-		return conn;
-	set_int(conn, IPPROTO_TCP, TCP_NODELAY, 1);
-	set_int(conn, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set_int(conn, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
-	set_int(conn, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
-	set_int(conn, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
-	set_int(conn, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
 	return conn;
 }
 

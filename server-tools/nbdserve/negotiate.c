@@ -14,6 +14,8 @@ enum { UNSENT_MAX = 64 * 1024 };
 
 static void answer(struct conn *c, enum nbd_hss_event event);
 
+static const char stale_text[] = "something newer of this machine has had the export since";
+
 #define refused(c, ...) server_log_stranger((c)->server, c, __VA_ARGS__)
 
 /* ---- output ------------------------------------------------------------------------------- */
@@ -228,9 +230,7 @@ static void ask_for_lease(struct conn *c)
 		/* We know what it wants and who it is: no stranger any more. */
 		server_set_half_open(c->server, c, false);
 		return;
-	case LEASE_E_STALE:
-		refuse_lease(c, "a newer generation of this session has the export");
-		return;
+	case LEASE_E_STALE: refuse_lease(c, stale_text); return;
 	default:
 		snprintf(text, sizeof(text), "export \"%.100s\" is in use by %.255s",
 			 s->config.name, holder);
@@ -278,17 +278,24 @@ static void on_session(struct conn *c)
 	struct nbd_session_reply reply = { 0 };
 	struct lease_user user = { .peer = &c->peer, .session = &c->hss->session };
 	char holder[LEASE_TEXT_MAX];
+	int r;
 
 	if (!s)
 		return;
 	memcpy(reply.boot_id, c->server->boot_id, sizeof(reply.boot_id));
 	memcpy(reply.image_id, s->image_id, sizeof(reply.image_id));
-	reply.generation = lease_generation(&s->lease);
 	reply.durability = s->config.durability == CONFIG_DURABILITY_WRITE ? NBD_DURABILITY_WRITE
 									   : NBD_DURABILITY_FLUSH;
-	if (!s->config.is_read_only && lease_is_in_use(&s->lease, &user, holder)) {
+	r = s->config.is_read_only ? 0 : lease_look(&s->lease, &user, holder);
+	if (r != 0) {
+		char name[LOG_QUOTED_MAX];
+
 		reply.is_refused = true;
-		snprintf(reply.holder, sizeof(reply.holder), "%s", holder);
+		snprintf(reply.holder, sizeof(reply.holder), "%s",
+			 r == LEASE_E_STALE ? stale_text : holder);
+		refused(c, "refused export %s: %s%s", log_quote(c->hss->name, name),
+			r == LEASE_E_STALE ? "" : "in use by ", reply.holder);
+		server_count(c->server, &c->server->refused);
 	}
 	served_put(s);
 	follow(c, nbd_hss_session(c->hss, &reply));

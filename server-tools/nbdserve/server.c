@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 /* ---- the log, when strangers knock -------------------------------------------------------- */
@@ -55,6 +56,15 @@ void server_log_stranger(struct server *sv, const struct conn *c, const char *fm
 
 /* ---- half-open accounting ----------------------------------------------------------------- */
 
+static unsigned *half_open_of(struct server *sv, const struct address *a)
+{
+	uint32_t hash = a->scope;
+
+	for (size_t i = 0; i < sizeof(a->bytes); i++)
+		hash = (hash ^ a->bytes[i]) * 16777619u;
+	return &sv->n_half_open_of[hash % SERVER_ADDRESS_BUCKETS];
+}
+
 /* All three with the lock held. */
 
 static void half_open_add(struct server *sv, struct conn *c)
@@ -62,6 +72,7 @@ static void half_open_add(struct server *sv, struct conn *c)
 	TAILQ_INSERT_TAIL(&sv->half_open, c, half_open_link);
 	c->is_half_open = true;
 	sv->n_half_open++;
+	(*half_open_of(sv, &c->peer.address))++;
 }
 
 static void half_open_remove(struct server *sv, struct conn *c)
@@ -71,6 +82,7 @@ static void half_open_remove(struct server *sv, struct conn *c)
 	TAILQ_REMOVE(&sv->half_open, c, half_open_link);
 	c->is_half_open = false;
 	sv->n_half_open--;
+	(*half_open_of(sv, &c->peer.address))--;
 }
 
 /* The oldest one, or of one address only; false when there is none. */
@@ -141,15 +153,13 @@ bool server_drop_oldest(struct server *sv)
 
 /* ---- new connections ---------------------------------------------------------------------- */
 
-static unsigned count_address(const struct conn_list *list, const struct address *a, bool half)
+static unsigned count_address(const struct server *sv, const struct address *a)
 {
 	const struct conn *c;
 	unsigned n = 0;
 
-	if (half)
-		TAILQ_FOREACH(c, list, half_open_link)
+	TAILQ_FOREACH(c, &sv->all, server_link)
 	n += address_is_same(&c->peer.address, a);
-	else TAILQ_FOREACH(c, list, server_link) n += address_is_same(&c->peer.address, a);
 	return n;
 }
 
@@ -190,16 +200,15 @@ void server_add(struct server *sv, int fd)
 
 	pthread_mutex_lock(&sv->lock);
 	if (sv->per_address_max > 0 && !is_local &&
-	    count_address(&sv->all, &c->peer.address, false) >= sv->per_address_max) {
+	    count_address(sv, &c->peer.address) >= sv->per_address_max) {
 		is_one_too_many = true;
 		sv->refused++;
 	} else {
 		sv->accepted++;
 		if (sv->n_half_open >= sv->half_open_max)
 			push_out_oldest(sv, NULL);
-		else if (sv->n_half_open >= sv->half_open_address_max && !is_local &&
-			 count_address(&sv->half_open, &c->peer.address, true) >=
-				 sv->half_open_address_max)
+		else if (!is_local &&
+			 *half_open_of(sv, &c->peer.address) >= sv->half_open_address_max)
 			push_out_oldest(sv, &c->peer.address);
 		c->id = ++sv->next_id;
 		c->loop = least_busy(sv);
@@ -299,6 +308,16 @@ static void read_boot_id(uint8_t out[static 16])
 	}
 }
 
+/* Half of the descriptors are for clients that have chosen, whoever else comes. */
+static unsigned limit_half_open(unsigned wanted)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 2 >= wanted)
+		return wanted;
+	return limit.rlim_cur < 4 ? 1 : (unsigned)limit.rlim_cur / 2;
+}
+
 int server_init(struct server *sv, struct exports *exports, const struct config *config)
 {
 	pthread_condattr_t attr;
@@ -309,7 +328,7 @@ int server_init(struct server *sv, struct exports *exports, const struct config 
 		.engine = choose_engine(config),
 		.n_loops = n > CONFIG_THREADS_MAX ? CONFIG_THREADS_MAX : n,
 		.memory.limit = config->memory,
-		.half_open_max = config->half_open_max,
+		.half_open_max = limit_half_open(config->half_open_max),
 		.half_open_address_max = config->half_open_address_max,
 		.per_address_max = config->per_address_max,
 	};

@@ -11,7 +11,8 @@
 #include "pool.h"
 
 enum {
-	SERVER_STOP_S = 10,           /* how long requests in flight may take at a stop */
+	SERVER_STOP_S = 10, /* how long requests in flight may take at a stop */
+	SERVER_ADDRESS_BUCKETS = 1024,
 	SERVER_STRANGERS_LOGGED = 20, /* lines a second about clients that were not let in */
 };
 
@@ -31,6 +32,8 @@ struct server {
 	struct conn_list all;
 	struct conn_list half_open; /* the oldest first */
 	unsigned n_half_open;
+	/* half-open ones by a hash of the address: who shares a bucket shares the limit */
+	unsigned n_half_open_of[SERVER_ADDRESS_BUCKETS];
 	uint64_t next_id;
 	/* since the start; under lock */
 	uint64_t accepted, refused, dropped_half_open, dropped_deaf, dropped_dead;

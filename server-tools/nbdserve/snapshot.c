@@ -52,7 +52,7 @@ static void take_export(struct served *s, void *arg)
 	e->is_read_only = s->config.is_read_only;
 	lease_holder(&s->lease, holder);
 	snprintf(e->holder, sizeof(e->holder), "%.159s", holder);
-	e->reconnections = lease_generation(&s->lease);
+	e->reconnections = lease_takeovers(&s->lease);
 	pthread_mutex_lock(&s->lock);
 	take_state(s, e);
 	e->connections = s->connections;
