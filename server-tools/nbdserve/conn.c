@@ -184,7 +184,8 @@ static void on_cut(struct task *t)
 static void timed_out(struct conn *c)
 {
 	if (out_is_empty(&c->out)) {
-		conn_close(c, "the client has vanished: its machine or the network is down");
+		conn_close(c, "the client has vanished: its machine or the network is down, or it "
+			      "reads nothing");
 		server_count(c->server, &c->server->dropped_dead);
 	} else {
 		conn_close(c, "the client does not read its replies");
@@ -241,11 +242,11 @@ void conn_flush(struct conn *c)
 		return;
 	if (c->state != CONN_CLOSING && !c->is_awaiting_room && !out_is_empty(&c->out)) {
 		r = out_send(&c->out, &l->chunks, c->fd, l->engine->is_blocking, &moved);
-		if (moved)
+		/* A wait begins once: that there is room, and then not, is no progress. */
+		if (moved || (r == 1 && !c->is_stalled))
 			c->progress_ns = l->now_ns;
+		c->is_stalled = r == 1;
 		if (r == 1) {
-			if (!moved)
-				c->progress_ns = l->now_ns; /* the wait begins */
 			l->engine->await_room(l, c);
 			conn_set_timed(c);
 		} else if (r < 0) {

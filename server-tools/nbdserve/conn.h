@@ -84,6 +84,7 @@ struct conn {
 	struct nbd_request refused;
 	uint32_t refused_error;
 	uint64_t progress_ns; /* when a byte last moved that somebody waits for */
+	bool is_stalled;      /* not one byte of a reply went since then */
 	bool is_paused;       /* it has too much in flight */
 	size_t wanted;        /* what it could not take on then */
 	/* received, but not looked at yet */

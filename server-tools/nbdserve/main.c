@@ -208,6 +208,13 @@ int options_parse(struct options *o, int argc, char **argv, char err[static CONF
 	return -1;
 }
 
+void options_deinit(struct options *o)
+{
+	for (size_t i = 0; i < o->n_config_paths; i++)
+		free(o->config_paths[i]);
+	config_deinit(&o->config);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .ready_fd = -1 };
@@ -222,6 +229,6 @@ int main(int argc, char **argv)
 	} else if (err[0] != '\0') {
 		log_error("%s%s", err, status == EXIT_USAGE ? "; see nbdserve --help" : "");
 	}
-	config_deinit(&o.config);
+	options_deinit(&o);
 	return status;
 }

@@ -113,7 +113,7 @@ static int on_reload(void *ctx, char *err)
 	notify_reloading();
 	if (options_parse(&fresh, op->o->argc, op->o->argv, err) >= 0) {
 		log_error("cannot reload: %s (going on as before)", err);
-		config_deinit(&fresh.config);
+		options_deinit(&fresh);
 		notify_ready("serving; the last reload failed");
 		return -1;
 	}
@@ -124,7 +124,7 @@ static int on_reload(void *ctx, char *err)
 		served_put(removed);
 	}
 	r = exports_reload_open(&op->exports, &fresh.config, clock_now_ns() + RELOAD_WAIT_NS, err);
-	config_deinit(&fresh.config);
+	options_deinit(&fresh);
 	log_info("reloaded%s", r < 0 ? ", but not all exports could be opened" : "");
 	notify_ready("serving");
 	return r;
@@ -283,7 +283,7 @@ static void accept_all(struct server *sv, int listener)
 	log_warn("cannot accept a client: %s (%s)", strerror(-fd),
 		 server_drop_oldest(sv) ? "dropping the client that has been negotiating longest"
 					: "trying again");
-	nanosleep(&(struct timespec){ .tv_nsec = 100 * 1000 * 1000 }, NULL);
+	nanosleep(&(struct timespec){ .tv_nsec = 2 * 1000 * 1000 }, NULL);
 }
 
 static void on_ping(struct task *t)
@@ -423,7 +423,8 @@ int operate(struct options *o)
 	}
 	if (report >= 0)
 		daemon_prepare(&daemon_log);
-	if (sandbox_enter(&o->config, o->config_paths, o->n_config_paths) < 0 ||
+	if (sandbox_enter(&o->config, (const char *const *)o->config_paths, o->n_config_paths) <
+		    0 ||
 	    server_start(&op.server) < 0) {
 		listen_close(&op.listeners, false);
 		return EXIT_FAILED;

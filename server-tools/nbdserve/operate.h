@@ -15,7 +15,7 @@ struct options {
 	struct config config;
 	int argc; /* for a reload, which reads all of it again */
 	char **argv;
-	const char *config_paths[OPTIONS_CONFIGS_MAX]; /* absolute, never freed */
+	char *config_paths[OPTIONS_CONFIGS_MAX]; /* absolute */
 	size_t n_config_paths;
 	bool is_foreground;
 	bool is_takeover; /* --take-over: the listening sockets are those of the present server */
@@ -28,6 +28,8 @@ struct options {
  * err has words then, or is empty when there is nothing to say. In main.c.
  */
 int options_parse(struct options *o, int argc, char **argv, char err[static CONFIG_ERROR_MAX]);
+
+void options_deinit(struct options *o);
 
 /* Runs until it is told to stop. Returns an exit status. */
 int operate(struct options *o);
