@@ -64,8 +64,9 @@ INIT_SRC := init/main.c $(INIT_LIB)
 NBDSERVE_LIB := $(addprefix server-tools/nbdserve/, \
 	address.c commit.c config.c config-ini.c config-server.c conn.c control.c daemon.c \
 	exports.c file.c job.c lease.c listen.c loop.c metrics.c negotiate.c notify.c \
-	operate.c out.c pattern.c poll.c pool.c report.c report-prometheus.c ring.c sandbox.c \
-	sandbox-calls.c serve.c server.c service.c snapshot.c stats.c takeover.c)
+	operate.c out.c pattern.c poll.c pool.c reload.c report.c report-prometheus.c ring.c \
+	sandbox.c sandbox-calls.c serve.c served.c server.c service.c snapshot.c stats.c \
+	takeover.c)
 NBDSERVE_SRC := server-tools/nbdserve/main.c $(NBDSERVE_LIB)
 
 NBDROOT_LIB := server-tools/nbdroot/ask.c server-tools/nbdroot/blockmap.c server-tools/nbdroot/compress.c \
@@ -82,9 +83,8 @@ NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)
 UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control test-cpio \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-log \
-	test-metrics test-modules \
-	test-notify test-options test-parse \
-	test-pattern test-reply test-request test-sandbox test-session test-session-data test-stats test-takeover \
+	test-metrics test-modules test-notify test-options test-parse test-pattern test-reply \
+	test-request test-sandbox test-session test-session-data test-stats test-takeover \
 	test-uri test-whoami test-wire
 UNIT_test-cmdline := $(filter init/cmdline% init/substitute.c,$(INIT_LIB))
 REPORT_SRC := $(addprefix server-tools/nbdserve/,report.c report-prometheus.c service.c stats.c)
@@ -104,10 +104,11 @@ UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
 UNIT_test-session := nbdclient/session.c
 UNIT_test-uri := nbdclient/uri.c
 UNIT_test-whoami := nbdclient/whoami.c
-FUZZERS := fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-metrics fuzz-request
+FUZZERS := fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-metrics fuzz-request fuzz-serve
 # What stands behind a target that includes the source under test.
 FUZZ_fuzz-control := $(REPORT_SRC)
 FUZZ_fuzz-metrics := $(REPORT_SRC)
+FUZZ_fuzz-serve := $(filter-out %/operate.c,$(NBDSERVE_LIB)) $(wildcard tests/fuzz/serve-*.c)
 
 MAN_PAGES := nbdclient.8 nbdroot.8 nbdserve.8 nbdroot.7
 
@@ -197,8 +198,8 @@ $(BUILD)/man/%: docs/%.scd
 
 # ---- everything a user types --------------------------------------------------------------
 
-.PHONY: help deps demo check check-unit check-system check-boot check-long lint asan \
-	install clean
+.PHONY: help deps demo check check-unit check-system check-boot check-long check-sanitized lint \
+	asan tsan install clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
@@ -262,7 +263,7 @@ $(BUILD)/unit/replay-%: $(call glibc_obj,tests/fuzz/replay.c $(PROTO_SRC) $(BASE
 		$(BUILD)/glibc/tests/fuzz/%.o $$(call glibc_obj,$$(FUZZ_$$*))
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -pthread $(NBDSERVE_LIBS)
 
 check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fuzzer ever found
 	$(Q)prove --exec '' $(UNIT_PROGRAMS)
@@ -287,17 +288,22 @@ check-long: ## kills by the hundred, with strict limits
 fuzz-%: ## fuzz one parser until stopped: fuzz-handshake-client, ...
 	$(Q)mkdir -p $(BUILD)/fuzz/$*
 	$(Q)clang $(BASE_CFLAGS) -g -O1 -fsanitize=fuzzer,address,undefined -MF /dev/null \
-		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(FUZZ_fuzz-$*) $(PROTO_SRC) $(BASE_SRC)
+		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(FUZZ_fuzz-$*) $(PROTO_SRC) $(BASE_SRC) \
+		-pthread $(NBDSERVE_LIBS)
 	$(Q)$(BUILD)/fuzz/fuzz-$* $(FUZZ_FLAGS) $(BUILD)/fuzz/$* tests/fuzz/corpus/$*
 
+# A sanitizer's report in any server's log fails the test, see tests/system/conftest.py.
+SERVER_TESTS := $(wildcard $(patsubst %,tests/system/test_%.py,nbdserve* wire proto_musts \
+	proto_extended hostile fence durability control sandbox session))
+sanitized = $(MAKE) --no-print-directory BUILD=$(BUILD)/$@ DEV=1 LDFLAGS="$(1)" \
+	CFLAGS="-O1 -g -fno-omit-frame-pointer $(1)" check-sanitized
 asan: ## unit and server tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan DEV=1 \
-		CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
-		LDFLAGS="-fsanitize=address,undefined" check-unit $(BUILD)/asan/nbdserve \
-		$(BUILD)/asan/nbdroot
-	$(Q)NBDROOT_BUILD=$(BUILD)/asan $(PYTHON) -m pytest -q tests/system/test_nbdserve.py \
-		tests/system/test_wire.py tests/system/test_proto_musts.py \
-		tests/system/test_proto_extended.py tests/system/test_hostile.py -k "not peer"
+	$(Q)$(call sanitized,-fsanitize=address,undefined -fno-sanitize-recover=undefined)
+tsan: ## the same under ThreadSanitizer
+	$(Q)$(call sanitized,-fsanitize=thread)
+check-sanitized: check-unit $(BUILD)/nbdserve $(BUILD)/nbdroot $(BUILD)/faultfs
+	$(Q)ASAN_OPTIONS=verify_asan_link_order=0 NBDROOT_BUILD=$(BUILD) $(PYTHON) -m pytest \
+		-p no:cacheprovider -q -n 2 $(SERVER_TESTS) -k "not peer"
 
 BENCH_SRC := tests/bench/dial.c tests/bench/load.c tests/bench/nbdload.c
 $(BUILD)/bench/nbdload: $(call glibc_obj,$(BENCH_SRC) $(PROTO_SRC) $(BASE_SRC))

@@ -58,6 +58,7 @@ int peer_of_socket(int fd, struct peer *out)
 		size = sizeof(cred);
 		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
 			return -errno;
+		memcpy(out->address.bytes, &cred.pid, sizeof(cred.pid));
 		snprintf(out->text, sizeof(out->text), "a local process (pid %ld, uid %lu)",
 			 (long)cred.pid, (unsigned long)cred.uid);
 		return 0;

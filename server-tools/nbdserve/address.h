@@ -34,7 +34,10 @@ struct cidr {
 /* The other end of a connected socket. 0, or negative errno when it is already gone. */
 int peer_of_socket(int fd, struct peer *out) _must_check_;
 
-/* The same machine, whatever the port. All clients of unix sockets are one machine: this one. */
+/*
+ * The same machine, whatever the port; of unix sockets, the same process: its connection is gone
+ * with it, so nobody ever has to take over from another.
+ */
 bool address_is_same(const struct address *a, const struct address *b);
 
 /*

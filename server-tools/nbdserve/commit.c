@@ -75,7 +75,7 @@ void commit_start(struct commit *c, struct loop *l)
 
 static void sync_done(struct disk_op *op)
 {
-	struct commit *c = (struct commit *)((char *)op - offsetof(struct commit, op));
+	struct commit *c = container_of(op, struct commit, op);
 	struct commit_list done = STAILQ_HEAD_INITIALIZER(done);
 	struct loop *l = c->loop;
 	int error = op->result;

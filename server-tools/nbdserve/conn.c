@@ -38,6 +38,14 @@ void conn_set_timed(struct conn *c)
 	c->is_timed = true;
 }
 
+static void drop_stash(struct conn *c)
+{
+	if (c->stash)
+		memory_give(c->loop->chunks.memory, c->stash_size);
+	free(c->stash);
+	c->stash = NULL;
+}
+
 static void leave_lists(struct conn *c)
 {
 	struct loop *l = c->loop;
@@ -63,9 +71,11 @@ _printf_(2, 0) static void set_reason(struct conn *c, const char *fmt, va_list a
 /* Nothing is received any more. */
 static void stop_receiving(struct conn *c)
 {
-	serve_abandon(c);
-	free(c->stash);
-	c->stash = NULL;
+	if (c->is_receiving)
+		shutdown(c->fd, SHUT_RD); /* c->target may be the kernel's until that has ended */
+	else
+		serve_abandon(c);
+	drop_stash(c);
 	c->is_paused = false;
 }
 
@@ -82,9 +92,10 @@ void conn_leave(struct conn *c, const char *fmt, ...)
 	negotiate_stop_waiting(c);
 	c->state = CONN_LEAVING;
 	stop_receiving(c);
-	TAILQ_FOREACH(j, &c->jobs, link)
-	if (j->is_held) /* nobody knows when there will be room: who comes back asks again */
-		job_cancel(j);
+	TAILQ_FOREACH (j, &c->jobs, link)
+		if (j->is_held) /* nobody knows when there will be room: who comes back asks again
+				 */
+			job_cancel(j);
 	conn_set_dirty(c); /* sends what there is, then sees whether that was all */
 }
 
@@ -102,8 +113,8 @@ void conn_close(struct conn *c, const char *fmt, ...)
 	c->state = CONN_CLOSING;
 	shutdown(c->fd, SHUT_RDWR); /* ends what the engine has */
 	stop_receiving(c);
-	TAILQ_FOREACH(j, &c->jobs, link)
-	job_cancel(j);
+	TAILQ_FOREACH (j, &c->jobs, link)
+		job_cancel(j);
 	out_deinit(&c->out, &c->loop->chunks);
 	conn_set_dirty(c);
 }
@@ -123,6 +134,7 @@ static void finish(struct conn *c)
 	struct loop *l = c->loop;
 
 	c->is_finished = true;
+	serve_abandon(c);
 	log_end(c);
 	l->engine->remove(l, c);
 	leave_lists(c);
@@ -167,7 +179,7 @@ static void try_to_finish(struct conn *c)
 /* Another connection of its client, or an administrator, has cut it off. */
 static void on_cut(struct task *t)
 {
-	struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, user.cut));
+	struct conn *c = container_of(t, struct conn, user.cut);
 
 	c->cut_seen = true;
 	if (c->is_finished) {
@@ -244,7 +256,7 @@ void conn_flush(struct conn *c)
 		r = out_send(&c->out, &l->chunks, c->fd, l->engine->is_blocking, &moved);
 		/* A wait begins once: that there is room, and then not, is no progress. */
 		if (moved || (r == 1 && !c->is_stalled))
-			c->progress_ns = l->now_ns;
+			c->output_ns = l->now_ns;
 		c->is_stalled = r == 1;
 		if (r == 1) {
 			l->engine->await_room(l, c);
@@ -255,8 +267,11 @@ void conn_flush(struct conn *c)
 	}
 	show(c);
 	resume(c);
-	if (c->state >= CONN_LEAVING)
+	if (c->state >= CONN_LEAVING) {
+		if (!c->is_receiving)
+			serve_abandon(c);
 		try_to_finish(c);
+	}
 }
 
 void conn_has_room(struct conn *c)
@@ -305,6 +320,7 @@ static void keep_rest(struct conn *c, const uint8_t *data, size_t size)
 		conn_close(c, "out of memory");
 		return;
 	}
+	memory_take(c->loop->chunks.memory, size);
 	memcpy(c->stash, data, size);
 	c->stash_pos = 0;
 	c->stash_size = size;
@@ -357,6 +373,11 @@ static bool receive_once(struct conn *c, size_t *moved)
 		n = recv(c->fd, is_direct ? c->target : l->input, size, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN) {
+		if (c->ahead) { /* nothing follows: whoever is idle holds nothing */
+			chunk_free(&l->chunks, c->ahead);
+			c->ahead = NULL;
+			c->target_size = 0;
+		}
 		c->is_drained = true;
 		return false;
 	}
@@ -418,10 +439,8 @@ void conn_continue(struct conn *c)
 {
 	if (c->stash && c->state < CONN_LEAVING) {
 		c->stash_pos += consume(c, c->stash + c->stash_pos, c->stash_size - c->stash_pos);
-		if (c->stash && c->stash_pos >= c->stash_size) {
-			free(c->stash);
-			c->stash = NULL;
-		}
+		if (c->stash && c->stash_pos >= c->stash_size)
+			drop_stash(c);
 	}
 	go_on(c);
 }
@@ -451,9 +470,9 @@ void conn_job_done(struct conn *c, struct job *j)
 
 /* ---- time --------------------------------------------------------------------------------- */
 
-static bool has_waited(const struct conn *c, uint64_t seconds)
+static bool has_waited(const struct conn *c, uint64_t since_ns, uint64_t seconds)
 {
-	return c->loop->now_ns > c->progress_ns + seconds * CLOCK_NS_PER_S;
+	return c->loop->now_ns > since_ns + seconds * CLOCK_NS_PER_S;
 }
 
 /* Returns whether it has to be looked at again. */
@@ -466,12 +485,12 @@ static bool look_at(struct conn *c)
 		return negotiate_tick(c);
 	if (c->state == CONN_CLOSING)
 		return false;
-	if (!out_is_empty(&c->out) && has_waited(c, limit_s)) {
+	if (!out_is_empty(&c->out) && has_waited(c, c->output_ns, limit_s)) {
 		conn_close(c, "the client does not read its replies");
 		server_count(c->server, &c->server->dropped_deaf);
 		return false;
 	}
-	if (c->filling && has_waited(c, limit_s)) {
+	if (c->filling && has_waited(c, c->input_ns, limit_s)) {
 		conn_close(c, "the client stopped in the middle of a request");
 		return false;
 	}

@@ -58,6 +58,7 @@ struct conn {
 	bool is_opening, has_looked;
 	enum nbd_hss_event asked;
 	struct served *opened;
+	int open_error;
 
 	/* serving */
 	struct served *served;
@@ -83,10 +84,11 @@ struct conn {
 	uint64_t discard; /* bytes of a refused payload that are still to come */
 	struct nbd_request refused;
 	uint32_t refused_error;
-	uint64_t progress_ns; /* when a byte last moved that somebody waits for */
-	bool is_stalled;      /* not one byte of a reply went since then */
-	bool is_paused;       /* it has too much in flight */
-	size_t wanted;        /* what it could not take on then */
+	uint64_t input_ns;  /* when a byte of the payload last came */
+	uint64_t output_ns; /* when a byte of a reply last went, or the wait for that began */
+	bool is_stalled;    /* not one went since then */
+	bool is_paused;     /* it has too much in flight */
+	size_t wanted;      /* what it could not take on then */
 	/* received, but not looked at yet */
 	uint8_t *stash;
 	size_t stash_pos, stash_size;

@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pattern.h"
-#include "proto/names.h"
 
 #include <linux/limits.h>
 #include <stdio.h>
@@ -14,6 +13,9 @@
 
 /* How long a server that was just killed may take to let go of its images. */
 #define OPEN_WAIT_NS (10 * CLOCK_NS_PER_S)
+
+/* How long a client may wait for an image of a pattern that somebody else has open. */
+#define INSTANCE_WAIT_NS (2 * CLOCK_NS_PER_S)
 
 /* ---- the table ---------------------------------------------------------------------------- */
 
@@ -40,11 +42,10 @@ static struct served *find_by_name(struct exports *e, const char *name, size_t s
 	return NULL;
 }
 
-static void insert(struct exports *e, struct served *s)
+void exports_insert(struct exports *e, struct served *s)
 {
 	size_t by_name = bucket_of(s->config.name, strlen(s->config.name));
-	struct store_id id = store_id(s->store);
-	size_t by_image = bucket_of(&id, sizeof(id));
+	size_t by_image = bucket_of(&s->id, sizeof(s->id));
 
 	s->next_by_name = e->by_name[by_name];
 	e->by_name[by_name] = s;
@@ -53,7 +54,7 @@ static void insert(struct exports *e, struct served *s)
 	TAILQ_INSERT_TAIL(&e->all, s, link);
 }
 
-static void remove_name(struct exports *e, struct served *s)
+void exports_remove_name(struct exports *e, struct served *s)
 {
 	struct served **p = &e->by_name[bucket_of(s->config.name, strlen(s->config.name))];
 
@@ -67,8 +68,7 @@ static void remove_name(struct exports *e, struct served *s)
 
 static void remove_image(struct exports *e, struct served *s)
 {
-	struct store_id id = store_id(s->store);
-	struct served **p = &e->by_image[bucket_of(&id, sizeof(id))];
+	struct served **p = &e->by_image[bucket_of(&s->id, sizeof(s->id))];
 
 	for (; *p; p = &(*p)->next_by_image)
 		if (*p == s) {
@@ -77,28 +77,57 @@ static void remove_image(struct exports *e, struct served *s)
 		}
 }
 
-/* Our own lock on an image would be waited for in vain, and nothing would say whose it is. */
-static int check_not_open(struct exports *e, const struct config_export *config, char *err)
+/* Waits a little for the table to change. */
+static void wait_a_moment(struct exports *e)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += 20 * 1000 * 1000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_cond_timedwait(&e->changed, &e->lock, &until);
+}
+
+static struct served *find_rival(struct exports *e, const struct config_export *config,
+				 struct store_id id)
+{
+	struct served *s;
+
+	for (s = e->by_image[bucket_of(&id, sizeof(id))]; s; s = s->next_by_image)
+		if (s->id.dev == id.dev && s->id.ino == id.ino &&
+		    !(s->config.is_read_only && config->is_read_only))
+			return s;
+	return NULL;
+}
+
+/*
+ * Our own lock on an image would be waited for in vain, and nothing would say whose it is. One
+ * that is being closed, or that a reload has removed, is waited for.
+ */
+static int check_not_open(struct exports *e, const struct config_export *config,
+			  uint64_t deadline_ns, char *err)
 {
 	struct store_id id;
 	struct served *s;
+	int r = 0;
 
 	if (store_id_of_path(config->path, &id) < 0)
 		return 0; /* opening it will say why */
-	for (s = e->by_image[bucket_of(&id, sizeof(id))]; s; s = s->next_by_image) {
-		struct store_id other = store_id(s->store);
-
-		if ((s->config.is_read_only && config->is_read_only) || other.dev != id.dev ||
-		    other.ino != id.ino)
-			continue;
+	pthread_mutex_lock(&e->lock);
+	while ((s = find_rival(e, config, id)) && (s->refs == 0 || atomic_load(&s->is_removed)) &&
+	       clock_now_ns() < deadline_ns)
+		wait_a_moment(e);
+	if (s) {
 		snprintf(err, CONFIG_ERROR_MAX,
 			 "cannot serve %.150s as \"%.80s\": it is export \"%.80s\" already%s, and "
 			 "one of the two is writable; make both ro, or serve it once",
 			 config->path, config->name, s->config.name,
 			 atomic_load(&s->is_removed) ? ", whose clients are still leaving" : "");
-		return -EBUSY;
+		r = -EBUSY;
 	}
-	return 0;
+	pthread_mutex_unlock(&e->lock);
+	return r;
 }
 
 /* ---- one export --------------------------------------------------------------------------- */
@@ -148,9 +177,8 @@ static void on_sync_error(void *owner, int error)
 		  s->config.name, s->config.path, strerror(-error));
 }
 
-/* Logs; err has the words too. */
-static struct served *open_one(struct exports *e, const struct config_export *config,
-			       uint64_t deadline_ns, char *err)
+struct served *exports_open_one(struct exports *e, const struct config_export *config,
+				uint64_t deadline_ns, char err[static CONFIG_ERROR_MAX])
 {
 	_cleanup_free_ struct served *s = calloc(1, sizeof(*s));
 	_cleanup_free_ struct stats_latency *latency = calloc(e->n_loops, sizeof(*latency));
@@ -161,7 +189,7 @@ static struct served *open_one(struct exports *e, const struct config_export *co
 		snprintf(err, CONFIG_ERROR_MAX, "out of memory");
 		return NULL;
 	}
-	r = check_not_open(e, config, err);
+	r = check_not_open(e, config, deadline_ns, err);
 	if (r < 0) {
 		log_error("%s", err);
 		return NULL;
@@ -180,6 +208,7 @@ static struct served *open_one(struct exports *e, const struct config_export *co
 	s->table = e;
 	s->refs = 1;
 	s->config = copy;
+	s->id = store_id(s->store);
 	s->latency = steal_ptr(&latency);
 	commit_init(&s->commit, store_fd(s->store), s, on_sync_error);
 	lease_init(&s->lease);
@@ -192,11 +221,9 @@ static struct served *open_one(struct exports *e, const struct config_export *co
 		.block_max = NBD_DEFAULT_BLOCK_MAX,
 	};
 	if (!store_content_id(s->store, s->image_id)) {
-		struct store_id id = store_id(s->store);
-
 		memcpy(s->image_id, e->seed, sizeof(s->image_id));
-		for (size_t i = 0; i < sizeof(id); i++)
-			s->image_id[i % 16] ^= ((const uint8_t *)&id)[i];
+		for (size_t i = 0; i < sizeof(s->id); i++)
+			s->image_id[i % 16] ^= ((const uint8_t *)&s->id)[i];
 	}
 	if (!store_has_quick_writes(s->store))
 		atomic_store(&s->slow_until_ns, CLOCK_NEVER);
@@ -209,7 +236,7 @@ static struct served *open_one(struct exports *e, const struct config_export *co
 	return steal_ptr(&s);
 }
 
-static void close_one(struct served *s)
+static void free_one(struct served *s)
 {
 	commit_deinit(&s->commit);
 	lease_deinit(&s->lease);
@@ -223,23 +250,32 @@ static void close_one(struct served *s)
 void served_put(struct served *s)
 {
 	struct exports *e = s->table;
-	bool is_last;
+	bool is_removed;
 
 	pthread_mutex_lock(&e->lock);
-	is_last = --s->refs == 0;
-	if (is_last) {
-		if (!atomic_load(&s->is_removed))
-			remove_name(e, s);
-		remove_image(e, s);
+	s->refs--;
+	is_removed = atomic_load(&s->is_removed);
+	/* A latch is an operator's to undo, not that of a client that comes again. */
+	if (s->refs > 0 || (!is_removed && commit_error(&s->commit) < 0)) {
+		pthread_mutex_unlock(&e->lock);
+		return;
 	}
+	if (!is_removed)
+		exports_remove_name(e, s);
 	pthread_mutex_unlock(&e->lock);
-	if (is_last)
-		close_one(s);
+
+	store_close(s->store); /* may take its time; until then nobody opens the image again */
+	s->store = NULL;
+	pthread_mutex_lock(&e->lock);
+	remove_image(e, s);
+	pthread_cond_broadcast(&e->changed);
+	pthread_mutex_unlock(&e->lock);
+	free_one(s);
 }
 
 /* ---- all of them -------------------------------------------------------------------------- */
 
-static int add_pattern(struct exports *e, const struct config_export *config)
+int exports_add_pattern(struct exports *e, const struct config_export *config)
 {
 	struct config_export *bigger =
 		reallocarray(e->patterns, e->n_patterns + 1, sizeof(*e->patterns));
@@ -254,14 +290,35 @@ static int add_pattern(struct exports *e, const struct config_export *config)
 	return 0;
 }
 
-int exports_open(struct exports *e, const struct config *config, unsigned n_loops)
+int exports_check(const struct config *config)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < config->n_list; i++) {
+		const struct config_export *ce = &config->list[i];
+
+		if (ce->is_pattern || access(ce->path, ce->is_read_only ? R_OK : R_OK | W_OK) == 0)
+			continue;
+		log_error("cannot serve %s: %s; check the path and its permissions", ce->path,
+			  strerror(errno));
+		result = -1;
+	}
+	return result;
+}
+
+int exports_open(struct exports *e, const struct config *config, unsigned n_loops, bool goes_on)
 {
 	uint64_t deadline_ns = clock_now_ns() + OPEN_WAIT_NS;
 	char err[CONFIG_ERROR_MAX];
+	pthread_condattr_t attr;
 
 	*e = (struct exports){ .n_loops = n_loops };
 	TAILQ_INIT(&e->all);
 	pthread_mutex_init(&e->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&e->changed, &attr);
+	pthread_condattr_destroy(&attr);
 	if (getrandom(e->seed, sizeof(e->seed), 0) != sizeof(e->seed))
 		return -EIO;
 	for (size_t i = 0; i < config->n_list; i++) {
@@ -271,19 +328,20 @@ int exports_open(struct exports *e, const struct config *config, unsigned n_loop
 		if (ce->is_pattern) {
 			log_info("exports \"%s\": %s, opened when they are asked for", ce->name,
 				 ce->path);
-			if (add_pattern(e, ce) < 0)
+			if (exports_add_pattern(e, ce) < 0)
 				return -ENOMEM;
 			continue;
 		}
-		s = open_one(e, ce, deadline_ns, err);
-		if (!s)
+		s = exports_open_one(e, ce, deadline_ns, err);
+		if (!s && !goes_on)
 			return -EIO;
-		insert(e, s);
+		if (s)
+			exports_insert(e, s);
 	}
 	return 0;
 }
 
-static void free_patterns(struct exports *e)
+void exports_free_patterns(struct exports *e)
 {
 	for (size_t i = 0; i < e->n_patterns; i++)
 		config_export_deinit(&e->patterns[i]);
@@ -298,9 +356,10 @@ void exports_close(struct exports *e)
 
 	while ((s = TAILQ_FIRST(&e->all))) {
 		TAILQ_REMOVE(&e->all, s, link);
-		close_one(s);
+		free_one(s);
 	}
-	free_patterns(e);
+	exports_free_patterns(e);
+	pthread_cond_destroy(&e->changed);
 	pthread_mutex_destroy(&e->lock);
 	*e = (struct exports){ 0 };
 }
@@ -334,31 +393,96 @@ struct served *exports_find(struct exports *e, const char *name, size_t name_siz
 	return s;
 }
 
-struct served *exports_open_instance(struct exports *e, const char *name, size_t name_size,
-				     const struct address *client)
+/* An image that is being opened, by a thread of the pool. */
+struct opening {
+	LIST_ENTRY(opening) link;
+	const char *name;
+	size_t size;
+};
+
+static bool is_opening(const struct exports *e, const char *name, size_t size)
 {
-	char path[PATH_MAX], err[CONFIG_ERROR_MAX];
-	struct config_export *pattern, copy;
+	const struct opening *o;
+
+	LIST_FOREACH (o, &e->opening, link)
+		if (o->size == size && memcmp(o->name, name, size) == 0)
+			return true;
+	return false;
+}
+
+/* With the lock held. 0 with a copy of what to open, or negative errno. */
+static int find_pattern(struct exports *e, const char *name, size_t size,
+			const struct address *client, struct config_export *copy)
+{
+	char path[PATH_MAX];
+	const struct config_export *pattern = match(e, name, size, path);
+
+	if (!pattern)
+		return -ENOENT;
+	if (!config_export_allows(pattern, client))
+		return -EACCES;
+	return copy_config(pattern, name, size, path, copy);
+}
+
+/* Not with the lock held: an image that hangs hangs nobody else. */
+static struct served *open_instance(struct exports *e, const struct config_export *config,
+				    uint64_t reloads, int *error)
+{
+	char err[CONFIG_ERROR_MAX];
 	struct served *s;
 
-	/* The lock is held while it is opened, so an image that is locked is not waited for: the
-	 * client tries again. */
-	pthread_mutex_lock(&e->lock);
-	s = find_by_name(e, name, name_size); /* somebody was faster */
-	pattern = s ? NULL : match(e, name, name_size, path);
-	if (pattern && config_export_allows(pattern, client) &&
-	    copy_config(pattern, name, name_size, path, &copy) == 0) {
-		s = open_one(e, &copy, 0, err);
-		if (s) {
-			s->refs = 0;
-			s->is_instance = true;
-			insert(e, s);
-		}
-		config_export_deinit(&copy);
+	if (access(config->path, F_OK) < 0 && errno == ENOENT) {
+		*error = -ENOENT; /* as if there were no pattern: nobody may fill the log with it */
+		return NULL;
 	}
-	if (s)
-		s->refs++;
+	s = exports_open_one(e, config, clock_now_ns() + INSTANCE_WAIT_NS, err);
+	*error = s ? 0 : -EIO;
+	if (!s)
+		return NULL;
+	s->is_instance = true;
+	pthread_mutex_lock(&e->lock);
+	exports_insert(e, s);
+	if (e->reloads != reloads) { /* what it was opened for may not be so any more */
+		exports_remove_name(e, s);
+		atomic_store(&s->is_removed, true);
+		*error = -EAGAIN;
+	}
 	pthread_mutex_unlock(&e->lock);
+	if (*error == 0)
+		return s;
+	served_put(s);
+	return NULL;
+}
+
+struct served *exports_open_instance(struct exports *e, const char *name, size_t name_size,
+				     const struct address *client, int *error)
+{
+	struct opening me = { .name = name, .size = name_size };
+	struct config_export copy;
+	struct served *s;
+	uint64_t reloads;
+
+	do {
+		pthread_mutex_lock(&e->lock);
+		while (!(s = find_by_name(e, name, name_size)) && is_opening(e, name, name_size))
+			wait_a_moment(e);
+		if (s)
+			s->refs++;
+		*error = s ? 0 : find_pattern(e, name, name_size, client, &copy);
+		reloads = e->reloads;
+		if (!s && *error == 0)
+			LIST_INSERT_HEAD(&e->opening, &me, link);
+		pthread_mutex_unlock(&e->lock);
+		if (s || *error < 0)
+			return s;
+
+		s = open_instance(e, &copy, reloads, error);
+		config_export_deinit(&copy);
+		pthread_mutex_lock(&e->lock);
+		LIST_REMOVE(&me, link);
+		pthread_cond_broadcast(&e->changed);
+		pthread_mutex_unlock(&e->lock);
+	} while (*error == -EAGAIN);
 	return s;
 }
 
@@ -367,258 +491,7 @@ void exports_visit(struct exports *e, void (*visit)(struct served *s, void *arg)
 	struct served *s;
 
 	pthread_mutex_lock(&e->lock);
-	TAILQ_FOREACH(s, &e->all, link)
-	visit(s, arg);
+	TAILQ_FOREACH (s, &e->all, link)
+		visit(s, arg);
 	pthread_mutex_unlock(&e->lock);
-}
-
-/* ---- reload ------------------------------------------------------------------------------- */
-
-static struct config_export *find_config(struct config *config, const struct served *s)
-{
-	char path[PATH_MAX];
-
-	for (size_t i = 0; i < config->n_list; i++) {
-		struct config_export *ce = &config->list[i];
-		struct pattern_values values;
-
-		if (!ce->name) /* taken over already */
-			continue;
-		if (!ce->is_pattern && !s->is_instance && strcmp(ce->name, s->config.name) == 0)
-			return ce;
-		if (ce->is_pattern && s->is_instance &&
-		    pattern_match(ce->name, s->config.name, strlen(s->config.name), &values) &&
-		    pattern_expand(ce->path, &values, path, sizeof(path)) == 0 &&
-		    strcmp(path, s->config.path) == 0)
-			return ce;
-	}
-	return NULL;
-}
-
-/* Whether an open export stays as it is, but for who may use it. */
-static bool keep(struct served *s, struct config_export *ce)
-{
-	struct cidr *allow = NULL;
-
-	if (!ce || ce->is_read_only != s->config.is_read_only ||
-	    ce->durability != s->config.durability || ce->on_full != s->config.on_full ||
-	    (!ce->is_pattern && strcmp(ce->path, s->config.path) != 0))
-		return false;
-	if (ce->n_allow > 0) {
-		allow = malloc(ce->n_allow * sizeof(*allow));
-		if (!allow)
-			return true; /* with its present rules */
-		memcpy(allow, ce->allow, ce->n_allow * sizeof(*allow));
-	}
-	pthread_mutex_lock(&s->lock);
-	free(s->config.allow);
-	s->config.allow = allow;
-	s->config.n_allow = ce->n_allow;
-	s->config.has_allow = ce->has_allow;
-	pthread_mutex_unlock(&s->lock);
-	if (!ce->is_pattern)
-		config_export_deinit(ce); /* not to be opened */
-	return true;
-}
-
-/* With the lock held: its clients are cut off, and the last one closes it. */
-static void forget(struct exports *e, struct served *s)
-{
-	log_info("export \"%s\": removed%s", s->config.name,
-		 s->refs > 1 || s->is_instance ? ", its clients are disconnected" : "");
-	remove_name(e, s);
-	atomic_store(&s->is_removed, true);
-}
-
-bool served_allows(struct served *s, const struct address *client)
-{
-	bool is_allowed;
-
-	pthread_mutex_lock(&s->lock);
-	is_allowed = config_export_allows(&s->config, client);
-	pthread_mutex_unlock(&s->lock);
-	return is_allowed;
-}
-
-void exports_reload_keep(struct exports *e, struct config *config, struct served **removed)
-{
-	struct served *s, *next;
-
-	*removed = NULL;
-	pthread_mutex_lock(&e->lock);
-	for (s = TAILQ_FIRST(&e->all); s; s = next) {
-		next = TAILQ_NEXT(s, link);
-		if (keep(s, find_config(config, s)))
-			continue;
-		forget(e, s);
-		if (s->is_instance) /* else the table's reference is the caller's now */
-			s->refs++;
-		s->next_by_name = *removed;
-		*removed = s;
-	}
-	free_patterns(e);
-	for (size_t i = 0; i < config->n_list; i++)
-		if (config->list[i].name && config->list[i].is_pattern &&
-		    add_pattern(e, &config->list[i]) < 0)
-			log_error("out of memory: some exports are not served");
-	pthread_mutex_unlock(&e->lock);
-}
-
-static bool is_still_open(struct exports *e, const struct config_export *ce)
-{
-	char ignored[CONFIG_ERROR_MAX];
-
-	return check_not_open(e, ce, ignored) < 0;
-}
-
-/* Its image may still be that of a removed export, whose clients are leaving. */
-static bool reload_one(struct exports *e, const struct config_export *ce, uint64_t deadline_ns,
-		       char *why)
-{
-	struct served *s;
-
-	pthread_mutex_lock(&e->lock);
-	while (is_still_open(e, ce) && clock_now_ns() < deadline_ns) {
-		pthread_mutex_unlock(&e->lock);
-		nanosleep(&(struct timespec){ .tv_nsec = 5 * 1000 * 1000 }, NULL);
-		pthread_mutex_lock(&e->lock);
-	}
-	s = open_one(e, ce, 0, why);
-	if (s)
-		insert(e, s);
-	pthread_mutex_unlock(&e->lock);
-	return s;
-}
-
-int exports_reload_open(struct exports *e, struct config *config, uint64_t deadline_ns,
-			char err[static CONFIG_ERROR_MAX])
-{
-	int result = 0;
-
-	for (size_t i = 0; i < config->n_list; i++) {
-		char why[CONFIG_ERROR_MAX];
-
-		if (config->list[i].name && !config->list[i].is_pattern &&
-		    !reload_one(e, &config->list[i], deadline_ns, why) && result == 0) {
-			snprintf(err, CONFIG_ERROR_MAX, "%s", why);
-			result = -1;
-		}
-	}
-	return result;
-}
-
-/* ---- what a disk did ---------------------------------------------------------------------- */
-
-/* The same failure again is not logged before this time has passed. */
-#define REPEAT_NS (60 * CLOCK_NS_PER_S)
-
-void served_hold(struct served *s, int error)
-{
-	uint64_t now = clock_now_ns();
-	bool is_news;
-
-	pthread_mutex_lock(&s->lock);
-	s->held++;
-	is_news = s->held == 1 || s->held_errno != error || now - s->hold_logged_ns >= REPEAT_NS;
-	s->held_errno = error;
-	if (is_news)
-		s->hold_logged_ns = now;
-	snprintf(s->last_error, sizeof(s->last_error), "%s", strerror(-error));
-	pthread_mutex_unlock(&s->lock);
-	if (is_news)
-		log_error("export \"%s\": THE DISK IS %s: a write to %s failed: %s (clients wait "
-			  "and have lost nothing; make room or mend the disk, and they go on by "
-			  "themselves)",
-			  s->config.name, error == -EIO ? "FAILING" : "FULL", s->config.path,
-			  strerror(-error));
-}
-
-void served_unhold(struct served *s, bool is_done)
-{
-	bool is_over;
-
-	pthread_mutex_lock(&s->lock);
-	s->held--;
-	is_over = s->held == 0 && is_done;
-	pthread_mutex_unlock(&s->lock);
-	if (is_over)
-		log_info("export \"%s\": the disk takes writes again; its clients go on",
-			 s->config.name);
-}
-
-static uint32_t wire_error(int r)
-{
-	switch (-r) {
-	case 0: return NBD_OK;
-	case ENOSPC:
-	case EDQUOT: return NBD_ENOSPC;
-	case ENOMEM: return NBD_ENOMEM;
-	case ENOTSUP: return NBD_ENOTSUP;
-	default: return NBD_EIO;
-	}
-}
-
-uint32_t served_failed(struct served *s, const struct nbd_request *req, int error)
-{
-	const char *why = error == -ENODATA ? "the image is shorter than when it was opened"
-					    : strerror(-error);
-	uint64_t now = clock_now_ns();
-	bool is_news;
-
-	if (error == -ECANCELED || error == -ENOTSUP || commit_error(&s->commit) < 0)
-		return wire_error(error); /* nobody's fault, or said already */
-	pthread_mutex_lock(&s->lock);
-	is_news = s->logged_errno != error || now - s->logged_ns >= REPEAT_NS;
-	if (is_news) {
-		s->logged_errno = error;
-		s->logged_ns = now;
-	}
-	snprintf(s->last_error, sizeof(s->last_error), "%s: %s", nbd_cmd_name(req->type), why);
-	pthread_mutex_unlock(&s->lock);
-	if (is_news)
-		log_error("export \"%s\": %s of %llu bytes at %llu failed on %s: %s (the client is "
-			  "told; the same failure again is not logged for a minute)",
-			  s->config.name, nbd_cmd_name(req->type), (unsigned long long)req->length,
-			  (unsigned long long)req->offset, s->config.path, why);
-	return wire_error(error);
-}
-
-/* Enough for a client to get on with: what is left out it asks for again. */
-enum { EXTENTS_MAX = 4096 };
-
-static int find_extents(struct served *s, const struct nbd_request *req, const atomic_bool *cancel,
-			struct served_extents *extents)
-{
-	size_t max = req->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS_MAX;
-	uint64_t offset = req->offset, end = req->offset + req->length;
-	struct nbd_extent *list = malloc(max * sizeof(*list));
-	size_t n = 0;
-
-	if (!list)
-		return -ENOMEM;
-	while (offset < end && n < max && !atomic_load(cancel)) {
-		bool is_hole;
-
-		store_extent(s->store, offset, end, &list[n].length, &is_hole);
-		list[n].flags = is_hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
-		offset += list[n++].length;
-	}
-	extents->list = list;
-	extents->count = n;
-	return 0;
-}
-
-int served_carry_out(struct served *s, const struct nbd_request *req, const atomic_bool *cancel,
-		     struct served_extents *extents)
-{
-	switch (req->type) {
-	case NBD_CMD_TRIM: return store_trim(s->store, req->offset, req->length);
-	case NBD_CMD_WRITE_ZEROES:
-		return store_zero(s->store, req->offset, req->length,
-				  req->flags & NBD_CMD_FLAG_NO_HOLE,
-				  req->flags & NBD_CMD_FLAG_FAST_ZERO, cancel);
-	case NBD_CMD_CACHE: return store_prefetch(s->store, req->offset, req->length);
-	case NBD_CMD_BLOCK_STATUS: return find_extents(s, req, cancel, extents);
-	default: return -EINVAL;
-	}
 }

@@ -19,8 +19,9 @@ struct served {
 	struct served *next_by_name, *next_by_image; /* in the table's chains */
 	TAILQ_ENTRY(served) link;                    /* in the configuration's order */
 	struct exports *table;
-	unsigned refs;               /* under the table's lock */
-	bool is_instance;            /* of a pattern: closed when nobody uses it */
+	struct store_id id;
+	unsigned refs;    /* under the table's lock; 0: it is being closed, or kept for its latch */
+	bool is_instance; /* of a pattern: closed when nobody uses it */
 	atomic_bool is_removed;      /* by a reload */
 	struct config_export config; /* its own */
 	struct nbd_export_info info;
@@ -48,8 +49,13 @@ struct served {
 
 enum { EXPORTS_BUCKETS = 4096 };
 
+struct opening;
+
 struct exports {
 	pthread_mutex_t lock;
+	pthread_cond_t changed;       /* an image was opened or closed */
+	LIST_HEAD(, opening) opening; /* of patterns, just now */
+	uint64_t reloads;
 	unsigned n_loops;
 	TAILQ_HEAD(, served) all;
 	struct served *by_name[EXPORTS_BUCKETS];
@@ -59,9 +65,16 @@ struct exports {
 	uint8_t seed[16]; /* of this server's image ids that no superblock gives */
 };
 
-/* Opens all images; logs its errors itself. */
-int exports_open(struct exports *e, const struct config *config, unsigned n_loops) _must_check_;
+/*
+ * Opens all images; logs its errors itself. goes_on: when one cannot be opened the others are
+ * served nevertheless.
+ */
+int exports_open(struct exports *e, const struct config *config, unsigned n_loops,
+		 bool goes_on) _must_check_;
 void exports_close(struct exports *e);
+
+/* Whether all images are there and may be opened, as far as can be told without. Logs. */
+int exports_check(const struct config *config) _must_check_;
 
 /*
  * A reload in two steps. The first forgets what the new configuration does not have as it is, and
@@ -81,9 +94,12 @@ int exports_reload_open(struct exports *e, struct config *config, uint64_t deadl
 struct served *exports_find(struct exports *e, const char *name, size_t name_size,
 			    bool *is_pattern);
 
-/* Opens a pattern's image. May block. NULL: there is none, or it cannot be opened (logged). */
+/*
+ * Opens a pattern's image. May block. NULL with negative errno in *error: -ENOENT there is none,
+ * -EACCES it is not for this client, else it cannot be opened (logged).
+ */
 struct served *exports_open_instance(struct exports *e, const char *name, size_t name_size,
-				     const struct address *client);
+				     const struct address *client, int *error);
 
 void served_put(struct served *s);
 
@@ -111,6 +127,9 @@ void served_unhold(struct served *s, bool is_done);
 /* What to answer for a failure, which is logged. */
 uint32_t served_failed(struct served *s, const struct nbd_request *req, int error);
 
+/* Enough for a client to get on with: what is left out it asks for again. */
+enum { SERVED_EXTENTS_MAX = 4096 };
+
 /* What a pool thread gives a block status in. */
 struct served_extents {
 	struct nbd_extent *list; /* allocated */
@@ -123,5 +142,17 @@ struct served_extents {
  */
 int served_carry_out(struct served *s, const struct nbd_request *req, const atomic_bool *cancel,
 		     struct served_extents *extents) _must_check_;
+
+/* ---- for reload.c ------------------------------------------------------------------------- */
+
+/* Opens one, which is not in the table yet. Logs; err has the words too. */
+struct served *exports_open_one(struct exports *e, const struct config_export *config,
+				uint64_t deadline_ns, char err[static CONFIG_ERROR_MAX]);
+
+/* All with the table's lock held. */
+void exports_insert(struct exports *e, struct served *s);
+void exports_remove_name(struct exports *e, struct served *s);
+int exports_add_pattern(struct exports *e, const struct config_export *config) _must_check_;
+void exports_free_patterns(struct exports *e);
 
 #endif

@@ -12,18 +12,10 @@ enum { SMALL_PAYLOAD = 16 * 1024 };
 /* How often a held request is tried again. */
 #define RETRY_NS CLOCK_NS_PER_S
 
-#define job_of(p, member) ((struct job *)((char *)(p)-offsetof(struct job, member)))
-
 static void run_in_pool(struct work *w);
 static void pool_done(struct task *t);
 static void disk_done(struct disk_op *op);
 static void commit_done(struct task *t);
-
-/* What counts against the connection's share. */
-static size_t bytes_of(const struct nbd_request *req)
-{
-	return req->type == NBD_CMD_READ || req->type == NBD_CMD_WRITE ? req->length : 0;
-}
 
 static struct job *new_job(struct conn *c, const struct nbd_request *req, size_t extra)
 {
@@ -41,11 +33,11 @@ static struct job *new_job(struct conn *c, const struct nbd_request *req, size_t
 	j->work.loop = l;
 	j->wait.loop = l;
 	j->wait.task.run = commit_done;
-	j->taken = extra;
+	j->taken = req->type == NBD_CMD_BLOCK_STATUS ? job_weight(req) : extra;
 	memory_take(l->chunks.memory, j->taken);
 	TAILQ_INSERT_TAIL(&c->jobs, j, link);
 	c->n_jobs++;
-	c->job_bytes += bytes_of(req);
+	c->job_bytes += job_weight(req);
 	return j;
 }
 
@@ -86,7 +78,7 @@ void job_free(struct job *j)
 
 	TAILQ_REMOVE(&c->jobs, j, link);
 	c->n_jobs--;
-	c->job_bytes -= bytes_of(&j->req);
+	c->job_bytes -= job_weight(&j->req);
 	memory_give(c->loop->chunks.memory, j->taken);
 	chunk_free(&c->loop->chunks, j->reply);
 	free(j->extents.list);
@@ -133,6 +125,7 @@ static void carried_out(struct job *j, int r)
 		if (!j->is_held)
 			served_hold(c->served, r);
 		j->is_held = true;
+		j->is_parked = true;
 		j->held_ns = c->loop->now_ns;
 		TAILQ_INSERT_TAIL(&c->loop->held, j, held_link);
 		return;
@@ -149,21 +142,21 @@ static void carried_out(struct job *j, int r)
 
 static void disk_done(struct disk_op *op)
 {
-	struct job *j = job_of(op, op);
+	struct job *j = container_of(op, struct job, op);
 
 	carried_out(j, op->result);
 }
 
 static void pool_done(struct task *t)
 {
-	struct job *j = job_of(t, work.done);
+	struct job *j = container_of(t, struct job, work.done);
 
 	carried_out(j, j->result);
 }
 
 static void commit_done(struct task *t)
 {
-	struct job *j = job_of(t, wait.task);
+	struct job *j = container_of(t, struct job, wait.task);
 
 	/* Whatever the sync's error was, its meaning is that nobody knows what is on the disk. */
 	end(j, j->wait.result < 0 && j->wait.result != -ENOMEM ? -EIO : j->wait.result);
@@ -173,7 +166,7 @@ static void commit_done(struct task *t)
 
 static void run_in_pool(struct work *w)
 {
-	struct job *j = job_of(w, work);
+	struct job *j = container_of(w, struct job, work);
 
 	j->result = atomic_load(&j->is_cancelled) ? -ECANCELED
 						  : served_carry_out(j->conn->served, &j->req,
@@ -187,7 +180,7 @@ static void in_pool(struct job *j)
 	pool_submit(j->conn->loop->pool, &j->work);
 }
 
-static void on_disk(struct job *j, int kind, uint8_t *data)
+static void on_disk(struct job *j, enum disk_kind kind, uint8_t *data)
 {
 	j->where = JOB_ON_DISK;
 	j->op = (struct disk_op){
@@ -247,9 +240,9 @@ void job_cancel(struct job *j)
 
 	if (atomic_exchange(&j->is_cancelled, true))
 		return;
-	if (j->where == JOB_ON_DISK && !j->is_held)
+	if (j->where == JOB_ON_DISK && !j->is_parked)
 		l->engine->cancel(l, &j->op);
-	/* A held one is ended by the next look at it. */
+	/* A parked one is ended by the next look at it. */
 }
 
 static void retry(struct job *j)
@@ -269,6 +262,7 @@ void job_retry_held(struct loop *l)
 		if (l->now_ns - j->held_ns < RETRY_NS && !atomic_load(&j->is_cancelled))
 			continue;
 		TAILQ_REMOVE(&l->held, j, held_link);
+		j->is_parked = false;
 		retry(j);
 	}
 }

@@ -17,7 +17,8 @@ struct job {
 	struct conn *conn;
 	struct nbd_request req;
 	uint64_t start_ns, held_ns;
-	bool is_held;
+	bool is_held;   /* a full disk has refused it */
+	bool is_parked; /* and it waits on the loop's list until it is tried again */
 	enum { JOB_FILLING, JOB_ON_DISK, JOB_IN_POOL, JOB_IN_COMMIT } where;
 	atomic_bool is_cancelled; /* nobody wants its outcome any more: it may end early */
 	int result;
@@ -33,6 +34,14 @@ struct job {
 };
 
 TAILQ_HEAD(job_list, job);
+
+/* How many bytes a request makes us hold, about. */
+static inline size_t job_weight(const struct nbd_request *req)
+{
+	if (req->type == NBD_CMD_BLOCK_STATUS)
+		return SERVED_EXTENTS_MAX * sizeof(struct nbd_extent);
+	return req->type == NBD_CMD_READ || req->type == NBD_CMD_WRITE ? req->length : 0;
+}
 
 /* A job of the connection, with room for a write's payload; NULL without memory. */
 struct job *job_new(struct conn *c, const struct nbd_request *req) _must_check_;

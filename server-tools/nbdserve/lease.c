@@ -71,12 +71,12 @@ static const struct lease_user *find_stranger(const struct lease *l, const struc
 {
 	const struct lease_user *u;
 
-	TAILQ_FOREACH(u, &l->holders, link)
-	if (!is_same_client(u, user))
-		return u;
-	TAILQ_FOREACH(u, &l->waiters, link)
-	if (!is_same_client(u, user))
-		return u;
+	TAILQ_FOREACH (u, &l->holders, link)
+		if (!is_same_client(u, user))
+			return u;
+	TAILQ_FOREACH (u, &l->waiters, link)
+		if (!is_same_client(u, user))
+			return u;
 	return NULL;
 }
 
@@ -95,11 +95,11 @@ static bool cut_rivals(struct lease *l, const struct lease_user *user)
 	bool has_any = false;
 	struct lease_user *u;
 
-	TAILQ_FOREACH(u, &l->holders, link)
-	if (is_rival(u, user)) {
-		lease_user_cut(u, "a newer connection of the same client takes over");
-		has_any = true;
-	}
+	TAILQ_FOREACH (u, &l->holders, link)
+		if (is_rival(u, user)) {
+			lease_user_cut(u, "a newer connection of the same client takes over");
+			has_any = true;
+		}
 	return has_any;
 }
 
@@ -190,9 +190,9 @@ static bool is_in(const struct lease_users *list, const struct lease_user *user)
 {
 	const struct lease_user *u;
 
-	TAILQ_FOREACH(u, list, link)
-	if (u == user)
-		return true;
+	TAILQ_FOREACH (u, list, link)
+		if (u == user)
+			return true;
 	return false;
 }
 

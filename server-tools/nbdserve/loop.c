@@ -66,14 +66,16 @@ static void run_own_tasks(struct loop *l)
 	}
 }
 
+/* Those that are ready now, once each: who is ready again has its turn in the next one. */
 static void continue_ready(struct loop *l)
 {
-	struct conn_list now = TAILQ_HEAD_INITIALIZER(now);
 	struct conn *c;
+	size_t n = 0;
 
-	TAILQ_CONCAT(&now, &l->ready, ready_link);
-	while ((c = TAILQ_FIRST(&now))) {
-		TAILQ_REMOVE(&now, c, ready_link);
+	TAILQ_FOREACH (c, &l->ready, ready_link)
+		n++;
+	for (; n > 0 && (c = TAILQ_FIRST(&l->ready)); n--) {
+		TAILQ_REMOVE(&l->ready, c, ready_link);
 		c->is_ready = false;
 		conn_continue(c);
 	}

@@ -13,6 +13,7 @@
 #define NBDSERVE_LOOP_H
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "out.h"
 
 #include <pthread.h>
@@ -39,9 +40,11 @@ struct work {
 	struct loop *loop;
 };
 
+enum disk_kind { DISK_READ, DISK_WRITE, DISK_SYNC };
+
 /* A call on a file that may block, and may be the engine's to carry out. */
 struct disk_op {
-	enum { DISK_READ, DISK_WRITE, DISK_SYNC } kind;
+	enum disk_kind kind;
 	int fd;
 	uint8_t *data;
 	size_t size, moved;

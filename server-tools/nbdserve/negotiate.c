@@ -99,15 +99,15 @@ static void refuse(struct conn *c, uint32_t error, const char *text)
 /* On a thread of the pool. */
 static void open_image(struct work *w)
 {
-	struct conn *c = (struct conn *)((char *)w - offsetof(struct conn, opening));
+	struct conn *c = container_of(w, struct conn, opening);
 
 	c->opened = exports_open_instance(c->server->exports, c->hss->name, c->hss->name_size,
-					  &c->peer.address);
+					  &c->peer.address, &c->open_error);
 }
 
 static void image_is_open(struct task *t)
 {
-	struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, opening.done));
+	struct conn *c = container_of(t, struct conn, opening.done);
 
 	c->n_ops--;
 	c->is_opening = false;
@@ -149,6 +149,20 @@ static struct served *find_export(struct conn *c, enum nbd_hss_event event)
 	return NULL;
 }
 
+static void refuse_unfound(struct conn *c)
+{
+	char text[NBD_HSS_TEXT_MAX];
+
+	if (!c->has_looked || c->open_error == -ENOENT) {
+		refuse(c, NBD_REP_ERR_UNKNOWN, "there is no export of that name");
+	} else if (c->open_error == -EACCES) {
+		snprintf(text, sizeof(text), "not allowed from %s", c->peer.text);
+		refuse(c, NBD_REP_ERR_POLICY, text);
+	} else {
+		refuse(c, NBD_REP_ERR_PLATFORM, "its image cannot be opened, see the server's log");
+	}
+}
+
 /* The export, when this client may know of it; else it is refused, or has to wait. */
 static struct served *find_allowed(struct conn *c, enum nbd_hss_event event)
 {
@@ -157,7 +171,7 @@ static struct served *find_allowed(struct conn *c, enum nbd_hss_event event)
 
 	if (!s) {
 		if (c->state == CONN_NEGOTIATING)
-			refuse(c, NBD_REP_ERR_UNKNOWN, "there is no export of that name");
+			refuse_unfound(c);
 		return NULL;
 	}
 	if (served_allows(s, &c->peer.address))
@@ -184,7 +198,7 @@ static void refuse_lease(struct conn *c, const char *text)
 
 static void lease_is_answered(struct task *t)
 {
-	struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, user.answered));
+	struct conn *c = container_of(t, struct conn, user.answered);
 
 	c->n_ops--;
 	c->has_lease = c->user.result == 0;
@@ -350,7 +364,6 @@ void negotiate_start(struct conn *c)
 
 	c->state = CONN_NEGOTIATING;
 	c->deadline_ns = c->loop->now_ns + CONN_HANDSHAKE_S * CLOCK_NS_PER_S;
-	c->progress_ns = c->loop->now_ns;
 	conn_set_timed(c);
 	nbd_hss_init(&greeting);
 	c->hss = &greeting;
@@ -386,6 +399,8 @@ size_t negotiate_input(struct conn *c, const uint8_t *data, size_t size)
 
 		if (c->out.bytes > UNSENT_MAX) {
 			conn_flush(c);
+			if (c->state != CONN_NEGOTIATING)
+				break;
 			if (c->out.bytes > UNSENT_MAX) {
 				c->is_paused = true;
 				break;

@@ -25,6 +25,9 @@
 /* How long clients of a removed export may take to leave before its image is opened anew. */
 #define RELOAD_WAIT_NS (2 * CLOCK_NS_PER_S)
 
+/* Clients that are accepted before something else has its turn. */
+enum { ACCEPT_MAX = 64 };
+
 /* A task that each loop runs now and then, to show that it still does. */
 struct ping {
 	struct task task;
@@ -246,9 +249,11 @@ static int open_all(struct operation *op)
 
 	if (server_init(&op->server, &op->exports, c) < 0)
 		return -1;
-	if (op->o->is_takeover && take_over(op, fds, &n, &link) < 0)
+	/* First everything that can be seen to fail: afterwards there is no other server. */
+	if (op->o->is_takeover && (exports_check(c) < 0 || take_over(op, fds, &n, &link) < 0))
 		return -1;
-	if (exports_open(&op->exports, c, op->server.n_loops) < 0 || open_listeners(op, fds, n) < 0)
+	if (exports_open(&op->exports, c, op->server.n_loops, n > 0) < 0 ||
+	    open_listeners(op, fds, n) < 0)
 		return -1;
 	if (c->control) {
 		op->control = control_open(c->control, n > 0, &control_ops, op, err);
@@ -273,11 +278,15 @@ static int open_all(struct operation *op)
 
 static void accept_all(struct server *sv, int listener)
 {
-	int fd;
+	int fd = 0;
 
-	while ((fd = listen_accept(listener)) >= 0)
-		server_add(sv, fd);
-	if (fd == -EAGAIN)
+	/* No more than that, for others want something of this thread too. */
+	for (unsigned i = 0; i < ACCEPT_MAX && fd >= 0; i++) {
+		fd = listen_accept(listener);
+		if (fd >= 0)
+			server_add(sv, fd);
+	}
+	if (fd >= 0 || fd == -EAGAIN)
 		return;
 	/* Most likely no descriptor is left: poll() would report the same at once, for ever. */
 	log_warn("cannot accept a client: %s (%s)", strerror(-fd),
@@ -387,6 +396,8 @@ static int stop(struct operation *op)
 	if (!server_stop(&op->server)) {
 		/* Their threads still use all of this; what they write was never acknowledged. */
 		log_warn("some requests had not ended after %d s; stopping anyway", SERVER_STOP_S);
+		if (op->control)
+			control_close(op->control);
 		_exit(EXIT_DONE);
 	}
 	exports_close(&op->exports);

@@ -72,6 +72,7 @@ struct chunk *chunk_new(struct chunk_cache *cache, size_t size)
 	c->used = 0;
 	c->sent = 0;
 	c->file = -1;
+	c->file_left = 0;
 	memory_take(cache->memory, capacity);
 	return c;
 }
@@ -136,12 +137,20 @@ void out_commit(struct out *o, size_t size)
 	o->bytes += size;
 }
 
-struct chunk *chunk_new_file(int file, uint64_t offset, size_t size)
+struct chunk *chunk_new_file(struct chunk_cache *cache, size_t head, int file, uint64_t offset,
+			     size_t size)
 {
-	struct chunk *c = aligned_alloc(CHUNK_ALIGN, round_up(sizeof(*c)));
+	struct chunk *c = aligned_alloc(CHUNK_ALIGN, round_up(sizeof(*c) + head));
 
-	if (c)
-		*c = (struct chunk){ .used = size, .file = file, .file_offset = offset };
+	if (!c)
+		return NULL;
+	*c = (struct chunk){
+		.capacity = head,
+		.file = file,
+		.file_offset = offset,
+		.file_left = size,
+	};
+	memory_take(cache->memory, c->capacity);
 	return c;
 }
 
@@ -149,17 +158,16 @@ void out_add_chunk(struct out *o, struct chunk *c)
 {
 	STAILQ_INSERT_TAIL(&o->list, c, link);
 	o->last = c;
-	if (c->file < 0)
-		o->bytes += c->used;
+	o->bytes += c->used + c->file_left;
 }
 
-/* That many bytes of memory chunks at the front of the queue are gone. */
+/* That many bytes of memory at the front of the queue are gone. */
 static void advance(struct out *o, struct chunk_cache *cache, size_t n)
 {
 	struct chunk *c;
 
 	o->bytes -= n;
-	while ((c = STAILQ_FIRST(&o->list)) && c->file < 0) {
+	while ((c = STAILQ_FIRST(&o->list))) {
 		size_t left = c->used - c->sent;
 
 		if (n < left) {
@@ -167,11 +175,14 @@ static void advance(struct out *o, struct chunk_cache *cache, size_t n)
 			return;
 		}
 		n -= left;
+		c->sent = c->used;
+		if (c->file >= 0)
+			return; /* its range comes next */
 		drop_first(o, cache);
 	}
 }
 
-/* The memory chunks at the front of the queue, as far as one call takes them. */
+/* The memory at the front of the queue, as far as one call takes it and no range is between. */
 static ssize_t send_memory(struct out *o, int fd)
 {
 	struct iovec iov[OUT_IOV_MAX];
@@ -179,30 +190,33 @@ static ssize_t send_memory(struct out *o, int fd)
 	const struct chunk *c;
 	int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
 
-	STAILQ_FOREACH(c, &o->list, link)
-	{
-		if (c->file >= 0 || msg.msg_iovlen == OUT_IOV_MAX) {
+	STAILQ_FOREACH (c, &o->list, link) {
+		if (msg.msg_iovlen == OUT_IOV_MAX) {
 			flags |= MSG_MORE; /* what follows comes at once */
 			break;
 		}
 		iov[msg.msg_iovlen].iov_base = (uint8_t *)c->data + c->sent;
 		iov[msg.msg_iovlen++].iov_len = c->used - c->sent;
+		if (c->file >= 0) {
+			flags |= MSG_MORE;
+			break;
+		}
 	}
 	if (msg.msg_iovlen == 1)
 		return send(fd, iov[0].iov_base, iov[0].iov_len, flags);
 	return sendmsg(fd, &msg, flags);
 }
 
-static ssize_t send_file(const struct chunk *c, int fd, bool is_blocking)
+static ssize_t send_range(const struct chunk *c, int fd, bool is_blocking)
 {
-	off_t offset = (off_t)(c->file_offset + c->sent);
+	off_t offset = (off_t)c->file_offset;
 	int flags = is_blocking ? fcntl(fd, F_GETFL) : 0;
 	ssize_t n;
 
 	/* sendfile(2) has no flags: only the descriptor can say that it must not wait. */
 	if (is_blocking)
 		(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-	n = sendfile(fd, c->file, &offset, c->used - c->sent);
+	n = sendfile(fd, c->file, &offset, c->file_left);
 	if (is_blocking) {
 		int saved = errno;
 
@@ -222,25 +236,28 @@ int out_send(struct out *o, struct chunk_cache *cache, int fd, bool is_blocking,
 
 	*moved = false;
 	while ((c = STAILQ_FIRST(&o->list))) {
+		bool is_range = c->sent == c->used && c->file >= 0;
 		ssize_t n;
 
-		if (c->file < 0 && c->used == c->sent) { /* reserved, never used */
+		if (c->used == c->sent && !is_range) { /* reserved, never used */
 			drop_first(o, cache);
 			continue;
 		}
-		n = c->file >= 0 ? send_file(c, fd, is_blocking) : send_memory(o, fd);
+		n = is_range ? send_range(c, fd, is_blocking) : send_memory(o, fd);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return errno == EAGAIN ? 1 : -errno;
 		*moved = true;
-		if (c->file < 0) {
+		if (!is_range) {
 			advance(o, cache, (size_t)n);
-		} else {
-			c->sent += (size_t)n;
-			if (c->sent == c->used)
-				drop_first(o, cache);
+			continue;
 		}
+		o->bytes -= (size_t)n;
+		c->file_offset += (uint64_t)n;
+		c->file_left -= (uint64_t)n;
+		if (c->file_left == 0)
+			drop_first(o, cache);
 	}
 	return 0;
 }

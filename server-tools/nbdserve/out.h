@@ -24,12 +24,13 @@ enum {
 	CHUNK_ALIGN = 64,  /* of data: the kernel copies a payload faster from a cache line on */
 };
 
+/* Bytes in memory, and behind them a range of a file if there is one. */
 struct chunk {
 	STAILQ_ENTRY(chunk) link;
 	size_t capacity;   /* of data */
-	size_t used, sent; /* of data, or of the range */
-	int file;          /* -1: memory */
-	uint64_t file_offset;
+	size_t used, sent; /* of data */
+	int file;          /* -1: no range */
+	uint64_t file_offset, file_left;
 	_Alignas(CHUNK_ALIGN) uint8_t data[];
 };
 
@@ -65,7 +66,9 @@ static inline bool out_is_empty(const struct out *o)
 /* Whether a range of a file is the next thing to send, or the rest of one. */
 static inline bool out_is_file(const struct out *o)
 {
-	return !out_is_empty(o) && STAILQ_FIRST(&o->list)->file >= 0;
+	const struct chunk *c = STAILQ_FIRST(&o->list);
+
+	return c && c->file >= 0 && c->sent == c->used;
 }
 
 /*
@@ -76,10 +79,14 @@ static inline bool out_is_file(const struct out *o)
 uint8_t *out_reserve(struct out *o, struct chunk_cache *cache, size_t size) _must_check_;
 void out_commit(struct out *o, size_t size);
 
-/* A range of a file, which has to stay open until it is sent; NULL without memory. */
-struct chunk *chunk_new_file(int file, uint64_t offset, size_t size) _must_check_;
+/*
+ * A chunk with room for `head` bytes and a range of a file, which has to stay open until it is
+ * sent; NULL without memory.
+ */
+struct chunk *chunk_new_file(struct chunk_cache *cache, size_t head, int file, uint64_t offset,
+			     size_t size) _must_check_;
 
-/* Gives a chunk (its used bytes, or its range) to the queue. */
+/* Gives a chunk (its used bytes and its range) to the queue. */
 void out_add_chunk(struct out *o, struct chunk *chunk);
 
 /*

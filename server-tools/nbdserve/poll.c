@@ -103,7 +103,7 @@ static void poll_await_room(struct loop *l, struct conn *c)
 
 static void run(struct work *w)
 {
-	struct disk_op *op = (struct disk_op *)((char *)w - offsetof(struct disk_op, work));
+	struct disk_op *op = container_of(w, struct disk_op, work);
 
 	if (atomic_load(&op->is_cancelled)) {
 		op->result = -ECANCELED;
@@ -126,7 +126,7 @@ static void run(struct work *w)
 
 static void done(struct task *t)
 {
-	struct disk_op *op = (struct disk_op *)((char *)t - offsetof(struct disk_op, work.done));
+	struct disk_op *op = container_of(t, struct disk_op, work.done);
 
 	op->done(op);
 }
@@ -170,7 +170,9 @@ static void on_event(struct loop *l, struct conn *c, uint32_t events)
 		return;
 	if (c->is_receiving && events & (EPOLLIN | EPOLLERR | EPOLLHUP)) {
 		c->is_receiving = false;
-		if (!conn_receive(c))
+		if (c->state >= CONN_LEAVING)
+			conn_flush(c);
+		else if (!conn_receive(c))
 			c->is_receiving = true; /* it is watched on */
 		if (!c->is_finished)
 			watch(l, c); /* no system call when it goes on receiving */

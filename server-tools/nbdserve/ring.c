@@ -178,7 +178,6 @@ static void ring_receive(struct loop *l, struct conn *c)
 {
 	struct io_uring_sqe *sqe = next_sqe(l);
 
-	conn_prepare(c);
 	if (c->target_size > 0) {
 		io_uring_prep_recv(sqe, c->fd, c->target, c->target_size, 0);
 	} else {
@@ -326,8 +325,7 @@ static void ring_wait(struct loop *l, uint64_t deadline_ns)
 			&r->uring, &cqe, 1, deadline_ns == CLOCK_NEVER ? NULL : &ts, NULL);
 	}
 	l->now_ns = clock_now_ns();
-	io_uring_for_each_cqe(&r->uring, head, cqe)
-	{
+	io_uring_for_each_cqe (&r->uring, head, cqe) {
 		on_completion(l, cqe);
 		n++;
 	}

@@ -8,6 +8,10 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#ifndef SYS_cachestat
+#define SYS_cachestat 451 /* Linux 6.5, the same everywhere */
+#endif
+
 enum {
 	/* From this size on a read of what is in the page cache is not copied (sendfile). */
 	SENDFILE_MIN = 32 * 1024,
@@ -95,7 +99,6 @@ static void reply_now(struct conn *c, const struct nbd_request *req, uint32_t er
 /* Whether all of a range is in the page cache. See cachestat(2), Linux 6.5. */
 static bool is_cached(struct served *s, uint64_t offset, uint64_t size)
 {
-	enum { SYS_CACHESTAT = 451 };
 	struct {
 		uint64_t offset, size;
 	} range = { offset & ~(uint64_t)(PAGE - 1), 0 };
@@ -106,7 +109,7 @@ static bool is_cached(struct served *s, uint64_t offset, uint64_t size)
 	if (atomic_load_explicit(&s->has_no_cachestat, memory_order_relaxed))
 		return false;
 	range.size = ((offset + size + PAGE - 1) & ~(uint64_t)(PAGE - 1)) - range.offset;
-	if (syscall(SYS_CACHESTAT, store_fd(s->store), &range, &stat, 0) < 0) {
+	if (syscall(SYS_cachestat, store_fd(s->store), &range, &stat, 0) < 0) {
 		atomic_store(&s->has_no_cachestat, true);
 		return false;
 	}
@@ -120,17 +123,16 @@ void serve_distrust_file(struct conn *c)
 
 static bool read_by_sendfile(struct conn *c, const struct nbd_request *req)
 {
-	struct chunk *range;
-	uint8_t *to;
+	struct chunk *chunk;
 
 	if (!is_cached(c->served, req->offset, req->length))
 		return false;
-	to = out_reserve(&c->out, &c->loop->chunks, NBD_REPLY_MAX);
-	range = to ? chunk_new_file(store_fd(c->served->store), req->offset, req->length) : NULL;
-	if (!range)
+	chunk = chunk_new_file(&c->loop->chunks, NBD_REPLY_MAX, store_fd(c->served->store),
+			       req->offset, req->length);
+	if (!chunk)
 		return false;
-	out_commit(&c->out, nbd_read_head_encode(to, req, &c->mode));
-	out_add_chunk(&c->out, range);
+	chunk->used = nbd_read_head_encode(chunk->data, req, &c->mode);
+	out_add_chunk(&c->out, chunk);
 	return true;
 }
 
@@ -307,7 +309,7 @@ static void begin_payload(struct conn *c, const struct nbd_request *req, const u
 	c->filling = new_write(c, req, data, size);
 	c->filled = size;
 	if (c->filling) {
-		c->progress_ns = c->loop->now_ns;
+		c->input_ns = c->loop->now_ns;
 		conn_set_timed(c);
 		return;
 	}
@@ -345,11 +347,10 @@ static bool may_take(const struct conn *c, size_t bytes)
 	if (c->n_jobs >= SERVE_JOBS_MAX || held + bytes > SERVE_BYTES_MAX)
 		return false;
 	/*
-	 * When memory is scarce, whoever has nothing in flight may still do something small, up to
-	 * twice the limit: so one full disk's clients, who wait, do not stop the others.
+	 * When memory is scarce, whoever has nothing in flight may still do one thing at a time, up
+	 * to twice the limit: so the clients of a full disk, who wait, do not stop the others.
 	 */
-	return !memory_is_scarce(m) ||
-	       (is_idle && bytes <= 128 * 1024 && atomic_load(&m->used) < 2 * m->limit);
+	return !memory_is_scarce(m) || (is_idle && atomic_load(&m->used) < 2 * m->limit);
 }
 
 bool serve_has_room(const struct conn *c)
@@ -357,12 +358,6 @@ bool serve_has_room(const struct conn *c)
 	/* Half, so that it does not go back and forth with each request. */
 	return c->n_jobs < SERVE_JOBS_MAX / 2 &&
 	       c->job_bytes + c->out.bytes < SERVE_BYTES_MAX / 2 && may_take(c, c->wanted);
-}
-
-/* How many bytes a request makes us hold. */
-static size_t weight(const struct nbd_request *req)
-{
-	return req->type == NBD_CMD_READ || req->type == NBD_CMD_WRITE ? req->length : 0;
 }
 
 /*
@@ -391,6 +386,11 @@ static ssize_t take_request(struct conn *c, const uint8_t *head, const uint8_t *
 		return -1;
 	}
 	error = nbd_request_check(&req, &c->info, &c->mode);
+	if (!may_take(c, error == NBD_OK ? job_weight(&req) : 0)) {
+		c->is_paused = true;
+		c->wanted = error == NBD_OK ? job_weight(&req) : 0;
+		return -1;
+	}
 	if (error != NBD_OK) {
 		if (payload <= left) {
 			reply_now(c, &req, error);
@@ -400,11 +400,6 @@ static ssize_t take_request(struct conn *c, const uint8_t *head, const uint8_t *
 		c->refused = req;
 		c->refused_error = error;
 		return (ssize_t)left;
-	}
-	if (!may_take(c, weight(&req))) {
-		c->is_paused = true;
-		c->wanted = weight(&req);
-		return -1;
 	}
 	if (payload == 0) {
 		carry_out(c, &req);
@@ -439,7 +434,7 @@ static size_t continue_payload(struct conn *c, const uint8_t *data, size_t size)
 	n = smaller(c->filling->req.length - c->filled, size);
 	memcpy(c->filling->data + c->filled, data, n);
 	c->filled += n;
-	c->progress_ns = c->loop->now_ns;
+	c->input_ns = c->loop->now_ns;
 	if (c->filled == c->filling->req.length)
 		payload_is_complete(c);
 	return n;
@@ -508,7 +503,7 @@ void serve_filled(struct conn *c, size_t size)
 	c->filled += size;
 	c->target += size;
 	c->target_size -= size;
-	c->progress_ns = c->loop->now_ns;
+	c->input_ns = c->loop->now_ns;
 	if (c->target_size == 0)
 		payload_is_complete(c);
 }

@@ -90,8 +90,7 @@ static bool push_out_oldest(struct server *sv, const struct address *of)
 {
 	struct conn *c;
 
-	TAILQ_FOREACH(c, &sv->half_open, half_open_link)
-	{
+	TAILQ_FOREACH (c, &sv->half_open, half_open_link) {
 		if (of && !address_is_same(&c->peer.address, of))
 			continue;
 		half_open_remove(sv, c);
@@ -158,8 +157,8 @@ static unsigned count_address(const struct server *sv, const struct address *a)
 	const struct conn *c;
 	unsigned n = 0;
 
-	TAILQ_FOREACH(c, &sv->all, server_link)
-	n += address_is_same(&c->peer.address, a);
+	TAILQ_FOREACH (c, &sv->all, server_link)
+		n += address_is_same(&c->peer.address, a);
 	return n;
 }
 
@@ -175,7 +174,7 @@ static struct loop *least_busy(struct server *sv)
 
 static void begin(struct task *t)
 {
-	struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, begin));
+	struct conn *c = container_of(t, struct conn, begin);
 
 	conn_start(c);
 }
@@ -237,11 +236,11 @@ unsigned server_disconnect(struct server *sv, uint64_t id, const char *reason)
 	unsigned n = 0;
 
 	pthread_mutex_lock(&sv->lock);
-	TAILQ_FOREACH(c, &sv->all, server_link)
-	if (c->id == id) {
-		lease_user_cut(&c->user, reason);
-		n++;
-	}
+	TAILQ_FOREACH (c, &sv->all, server_link)
+		if (c->id == id) {
+			lease_user_cut(&c->user, reason);
+			n++;
+		}
 	pthread_mutex_unlock(&sv->lock);
 	return n;
 }
@@ -252,11 +251,11 @@ unsigned server_disconnect_export(struct server *sv, const struct served *s, con
 	unsigned n = 0;
 
 	pthread_mutex_lock(&sv->lock);
-	TAILQ_FOREACH(c, &sv->all, server_link)
-	if (c->listed == s) {
-		lease_user_cut(&c->user, reason);
-		n++;
-	}
+	TAILQ_FOREACH (c, &sv->all, server_link)
+		if (c->listed == s) {
+			lease_user_cut(&c->user, reason);
+			n++;
+		}
 	pthread_mutex_unlock(&sv->lock);
 	return n;
 }
@@ -376,13 +375,13 @@ static void leave_all(struct task *t)
 	struct loop *l = ((struct stop *)t)->loop;
 	struct conn *c;
 
-	TAILQ_FOREACH(c, &l->conns, link)
-	if (!c->is_finished) {
-		if (c->state < CONN_SERVING) /* a client that is told nothing tries again */
-			conn_close(c, "the server stops");
-		else
-			conn_leave(c, "the server stops");
-	}
+	TAILQ_FOREACH (c, &l->conns, link)
+		if (!c->is_finished) {
+			if (c->state < CONN_SERVING) /* a client that is told nothing tries again */
+				conn_close(c, "the server stops");
+			else
+				conn_leave(c, "the server stops");
+		}
 }
 
 bool server_stop(struct server *sv)
@@ -392,7 +391,6 @@ bool server_stop(struct server *sv)
 	struct timespec until;
 	bool is_empty;
 
-	atomic_store(&sv->is_stopping, true);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += SERVER_STOP_S;
 	for (unsigned i = 0; i < sv->n_loops; i++) {

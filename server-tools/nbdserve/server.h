@@ -25,7 +25,6 @@ struct server {
 	unsigned n_loops, n_started;
 	unsigned half_open_max, half_open_address_max, per_address_max;
 	uint8_t boot_id[16]; /* of this machine, since its last start */
-	atomic_bool is_stopping;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;

@@ -124,8 +124,7 @@ int snapshot_take(struct server *sv, time_t started, bool is_draining, struct re
 	out->server.dropped_half_open = sv->dropped_half_open;
 	out->server.dropped_deaf = sv->dropped_deaf;
 	out->server.dropped_dead = sv->dropped_dead;
-	TAILQ_FOREACH(c, &sv->all, server_link)
-	{
+	TAILQ_FOREACH (c, &sv->all, server_link) {
 		struct report_client *rc = report_add_client(out);
 
 		if (!rc) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An image and what can be done to it. One kind exists, a file or block device (file.c); this is
- * the seam where another would be put in. Safe to use from many threads at once; nothing here
- * orders one call after another, and nothing is durable before store_sync() has returned.
+ * An image and what can be done to it. One kind exists, a file or block device (file.c), and the
+ * engines and the fast paths of serve.c use its descriptor directly, store_fd(). Safe to use from
+ * many threads at once; nothing here orders one call after another, and nothing is durable before
+ * store_sync() has returned.
  *
  * All return 0 or negative errno; none is ever half done with 0.
  */

@@ -3,7 +3,12 @@
 The servers that the tests of the wire run against: `target` is ours in each of its engines, then
 each peer that is installed ("peer:nbdkit": `-k peer` runs those only). A test that has nothing to
 ask of some of them says so with peers.only(). What is known to fail on a peer is expected to.
+
+Under a sanitizer (make asan, make tsan) a report in the log of any server is an error, also when
+the server was killed before its exit status could tell.
 """
+import re
+
 import deviations
 import nbd
 import peers
@@ -18,6 +23,17 @@ def pytest_generate_tests(metafunc):
     names = [name for name in names if wanted is None or name in wanted
              or ("ours" in wanted and not name.startswith("peer:"))]
     metafunc.parametrize("target", names, indirect=True, scope="module")
+
+
+REPORT = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error: ")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_sanitizer_reports(tmp_path_factory):
+    yield
+    for log in tmp_path_factory.getbasetemp().rglob("*.log"):
+        text = log.read_text(errors="replace") if log.is_file() else ""
+        assert not REPORT.search(text), f"{log}:\n{text[-20000:]}"
 
 
 @pytest.fixture(scope="module")

@@ -147,7 +147,12 @@ class Peer:
         with open(self.home / f"{self.name}.log", "a") as log:
             process = subprocess.Popen([*map(str, self.prefix), *map(str, command)], stdout=log,
                                        stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-        nbd.until(lambda: pid_file.exists() and pid_file.read_text().strip(), what=f"{command}")
+        try:
+            nbd.until(lambda: pid_file.exists() and pid_file.read_text().strip(), what=f"{command}")
+        except AssertionError:
+            process.kill()
+            process.wait()
+            raise
         pid = process.pid
         if self.name == "nbd-server":  # becomes a daemon, in a session of its own
             process.wait()
