@@ -294,7 +294,7 @@ fuzz-%: ## fuzz one parser until stopped: fuzz-handshake-client, ...
 
 # A sanitizer's report in any server's log fails the test, see tests/system/conftest.py.
 SERVER_TESTS := $(wildcard $(patsubst %,tests/system/test_%.py,nbdserve* wire proto_musts \
-	proto_extended hostile fence durability control sandbox session))
+	proto_extended hostile fence durability control sandbox))
 sanitized = $(MAKE) --no-print-directory BUILD=$(BUILD)/$@ DEV=1 LDFLAGS="$(1)" \
 	CFLAGS="-O1 -g -fno-omit-frame-pointer $(1)" check-sanitized
 asan: ## unit and server tests under AddressSanitizer and UndefinedBehaviorSanitizer

@@ -153,12 +153,12 @@ static int copy_config(const struct config_export *from, const char *name, size_
 	to->path = strdup(path);
 	to->is_pattern = false;
 	to->allow = NULL;
-	if (from->n_allow > 0) {
+	if (from->allow) {
 		to->allow = malloc(from->n_allow * sizeof(*to->allow));
 		if (to->allow)
 			memcpy(to->allow, from->allow, from->n_allow * sizeof(*to->allow));
 	}
-	if (to->name && to->path && (to->allow || from->n_allow == 0))
+	if (to->name && to->path && (to->allow || !from->allow))
 		return 0;
 	config_export_deinit(to);
 	return -ENOMEM;

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,6 +46,7 @@ static void begin_serving(struct conn *c)
 {
 	struct served *s = c->served;
 
+	assert(s); /* an export was accepted, or there would be nothing to begin */
 	c->mode = c->hss->mode;
 	c->info.flags = nbd_mode_flags(&c->mode, c->info.flags);
 	free(c->hss);

@@ -287,19 +287,19 @@ static void begin_job(struct conn *c, const struct nbd_request *req)
 static void carry_out(struct conn *c, const struct nbd_request *req)
 {
 	bool is_change = req->type == NBD_CMD_TRIM || req->type == NBD_CMD_WRITE_ZEROES;
+	bool has_nothing_to_do =
+		req->type == NBD_CMD_FLUSH
+			? c->info.flags & NBD_FLAG_READ_ONLY || commit_is_clean(&c->served->commit)
+			: req->length == 0;
 
-	if (req->type == NBD_CMD_READ && read_now(c, req)) {
+	if (req->type == NBD_CMD_READ && read_now(c, req))
 		answered_now(c, req, NBD_OK);
-	} else if (req->type == NBD_CMD_FLUSH &&
-		   (c->info.flags & NBD_FLAG_READ_ONLY || commit_is_clean(&c->served->commit))) {
-		reply_now(c, req, NBD_OK);
-	} else if ((is_change && commit_error(&c->served->commit) < 0)) {
+	else if (is_change && commit_error(&c->served->commit) < 0)
 		reply_now(c, req, NBD_EIO);
-	} else if (req->length == 0 && req->type != NBD_CMD_FLUSH) {
+	else if (has_nothing_to_do)
 		reply_now(c, req, NBD_OK);
-	} else {
+	else
 		begin_job(c, req);
-	}
 }
 
 /* The payload of a write begins to arrive: size bytes of it are at data. */

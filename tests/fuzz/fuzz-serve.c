@@ -28,10 +28,11 @@ enum {
 	BUDGET = 1024 * 1024, /* bytes of one program's data, as a rule */
 	BIG_BUDGET = 40 * 1024 * 1024,
 	SCARCE_MEMORY = 1024 * 1024,
+	OPTIONS = 900,
 };
 
 /* The first byte of the input */
-enum { IS_RAW = 128, IS_BIG = 1, IS_SCARCE = 2 };
+enum { IS_RAW = 128, IS_REPEATED = 32, IS_BIG = 1, IS_SCARCE = 2 };
 
 /* The low five bits; the two above them choose the client. 0 to 8 are the protocol's commands. */
 enum op {
@@ -150,9 +151,9 @@ static struct served *served_of(unsigned export)
 {
 	struct served *s;
 
-	TAILQ_FOREACH(s, &now->exports.all, link)
-	if (strcmp(s->config.name, export_names[export]) == 0)
-		return s;
+	TAILQ_FOREACH (s, &now->exports.all, link)
+		if (strcmp(s->config.name, export_names[export]) == 0)
+			return s;
 	return NULL;
 }
 
@@ -363,6 +364,9 @@ static void run(const uint8_t *data, size_t size)
 		struct client *c = client_open_raw(first);
 
 		client_say(c, r.p, wire_left(&r));
+		/* the options, without the flags before them, once more and once more */
+		for (i = 0; i < OPTIONS && first & IS_REPEATED && wire_left(&r) > 4; i++)
+			client_say(c, r.p + 4, wire_left(&r) - 4);
 		client_send(c);
 	} else {
 		run_program(&r);

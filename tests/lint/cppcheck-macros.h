@@ -18,3 +18,12 @@
 		struct type *next;                                                                 \
 	}
 #define STAILQ_FOREACH(var, head, field) for (var = (head)->first; var; var = var->field.next)
+#define LIST_HEAD(name, type)                                                                      \
+	struct name {                                                                              \
+		struct type *first;                                                                \
+	}
+#define LIST_ENTRY(type)                                                                           \
+	struct {                                                                                   \
+		struct type *next;                                                                 \
+	}
+#define LIST_FOREACH(var, head, field) for (var = (head)->first; var; var = var->field.next)
