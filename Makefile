@@ -288,8 +288,7 @@ check-long: ## kills by the hundred, with strict limits
 fuzz-%: ## fuzz one parser until stopped: fuzz-handshake-client, ...
 	$(Q)mkdir -p $(BUILD)/fuzz/$*
 	$(Q)clang $(BASE_CFLAGS) -g -O1 -fsanitize=fuzzer,address,undefined -MF /dev/null \
-		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(FUZZ_fuzz-$*) $(PROTO_SRC) $(BASE_SRC) \
-		-pthread $(NBDSERVE_LIBS)
+		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(FUZZ_fuzz-$*) $(PROTO_SRC) $(BASE_SRC) -pthread $(NBDSERVE_LIBS)
 	$(Q)$(BUILD)/fuzz/fuzz-$* $(FUZZ_FLAGS) $(BUILD)/fuzz/$* tests/fuzz/corpus/$*
 
 # A sanitizer's report in any server's log fails the test, see tests/system/conftest.py.

@@ -152,6 +152,13 @@ uint64_t store_size(const struct store *s)
 	return s->size;
 }
 
+bool store_reaches(const struct store *s, uint64_t end)
+{
+	struct stat st;
+
+	return s->is_block || (fstat(s->fd, &st) == 0 && (uint64_t)st.st_size >= end);
+}
+
 int store_fd(const struct store *s)
 {
 	return s->fd;

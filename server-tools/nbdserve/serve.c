@@ -113,7 +113,8 @@ static bool is_cached(struct served *s, uint64_t offset, uint64_t size)
 		atomic_store(&s->has_no_cachestat, true);
 		return false;
 	}
-	return stat.cached >= range.size / PAGE;
+	/* The cache may hold more than there is: a large folio across the end of the file. */
+	return stat.cached >= range.size / PAGE && store_reaches(s->store, offset + size);
 }
 
 void serve_distrust_file(struct conn *c)

@@ -30,6 +30,9 @@ void store_close(struct store *s);
 
 uint64_t store_size(const struct store *s);
 
+/* Whether the image still reaches so far: somebody may have cut it since it was opened. */
+bool store_reaches(const struct store *s, uint64_t end);
+
 /* For engines: offsets of the image are offsets of this descriptor. */
 int store_fd(const struct store *s);
 

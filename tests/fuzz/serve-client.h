@@ -57,7 +57,7 @@ struct client {
 	uint8_t *tx;
 	size_t tx_size, tx_room, tx_sent;
 	unsigned pauses;
-	bool is_said, is_broken, is_over;
+	bool is_broken, is_over;
 	uint8_t asking[NBD_EXTENDED_REQUEST_SIZE];
 	size_t asking_have;
 	uint64_t payload_left;
