@@ -68,6 +68,15 @@ static void request_is_complete(struct client *c)
 	c->asked[c->n_asked - 1].is_whole = true;
 }
 
+/* Raw bytes may say one twice. */
+static bool has_cookie(const struct client *c, uint64_t cookie)
+{
+	for (unsigned i = 0; i < c->n_asked; i++)
+		if (!c->asked[i].is_answered && c->asked[i].req.cookie == cookie)
+			return true;
+	return false;
+}
+
 /* A head has been sent: what the server has to make of it. */
 static void understand(struct client *c)
 {
@@ -85,13 +94,12 @@ static void understand(struct client *c)
 		return;
 	}
 	c->payload_left = nbd_request_payload(&req, &c->wire);
-	for (unsigned i = 0; i < c->n_asked; i++) /* raw bytes can have any cookie */
-		if (!c->asked[i].is_answered && c->asked[i].req.cookie == req.cookie)
-			c->is_broken = true;
-	if (c->payload_left > NBD_DEFAULT_BLOCK_MAX || c->n_asked == ASKED || c->is_broken) {
+	if (c->n_asked == ASKED || has_cookie(c, req.cookie)) { /* cannot be checked */
+		c->is_raw = true;
+		c->rx = RX_ANYTHING;
+	}
+	if (c->payload_left > NBD_DEFAULT_BLOCK_MAX || c->is_raw) {
 		c->is_broken = true;
-		if (c->n_asked == ASKED)
-			c->rx = RX_ANYTHING;
 		return;
 	}
 	c->asked[c->n_asked] = (struct asked){ .req = req, .sent = ++play.seq };
