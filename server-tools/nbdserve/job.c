@@ -37,6 +37,7 @@ static struct job *new_job(struct conn *c, const struct nbd_request *req, size_t
 	memory_take(l->chunks.memory, j->taken);
 	TAILQ_INSERT_TAIL(&c->jobs, j, link);
 	c->n_jobs++;
+	l->n_jobs++;
 	c->job_bytes += job_weight(req);
 	return j;
 }
@@ -78,6 +79,7 @@ void job_free(struct job *j)
 
 	TAILQ_REMOVE(&c->jobs, j, link);
 	c->n_jobs--;
+	c->loop->n_jobs--;
 	c->job_bytes -= job_weight(&j->req);
 	memory_give(c->loop->chunks.memory, j->taken);
 	chunk_free(&c->loop->chunks, j->reply);

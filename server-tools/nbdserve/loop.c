@@ -9,7 +9,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { STACK = 512 * 1024 };
+enum { STACK = 512 * 1024, SPIN_PENALTY_MAX = 4096 };
+
+/* Twice what it takes to be woken in a virtual machine, there and back. */
+#define SPIN_NS (100 * UINT64_C(1000))
 
 /* The loop whose thread this is, if any. */
 static _Thread_local struct loop *here;
@@ -117,10 +120,49 @@ static void tick(struct loop *l)
 	}
 }
 
+/*
+ * Looks for a moment whether something comes, before it sleeps: to be woken on another processor
+ * takes longer than most clients need for their next request. Where it was in vain it is not tried
+ * again for a while, which grows: so it costs nothing with slow clients, or with those that would
+ * need this processor themselves.
+ */
+static bool spin(struct loop *l)
+{
+	uint64_t until_ns;
+
+	if (!l->may_spin || l->n_jobs > 0) /* a disk takes longer than this */
+		return false;
+	if (l->spin_pause > 0) {
+		l->spin_pause--;
+		return false;
+	}
+	until_ns = clock_now_ns() + SPIN_NS;
+	do
+		if (l->engine->wait(l, 0)) {
+			l->spin_penalty = 1;
+			return true;
+		}
+	while (l->now_ns < until_ns);
+	l->spin_pause = l->spin_penalty;
+	if (l->spin_penalty < SPIN_PENALTY_MAX)
+		l->spin_penalty *= 2;
+	return false;
+}
+
+static void wait_for_something(struct loop *l)
+{
+	bool has_work = !TAILQ_EMPTY(&l->ready) || l->own;
+
+	if (has_work)
+		l->engine->wait(l, 0);
+	else if (!spin(l))
+		l->engine->wait(l, l->tick_ns);
+}
+
 static void run(struct loop *l)
 {
 	while (!l->is_ending || !TAILQ_EMPTY(&l->conns)) {
-		l->engine->wait(l, TAILQ_EMPTY(&l->ready) && !l->own ? l->tick_ns : 0);
+		wait_for_something(l);
 		continue_ready(l);
 		run_own_tasks(l);
 		send_replies(l);
@@ -159,7 +201,7 @@ static void *loop_thread(void *arg)
 }
 
 int loop_start(struct loop *l, const struct engine *engine, unsigned index, struct pool *pool,
-	       struct memory *memory)
+	       struct memory *memory, bool may_spin)
 {
 	struct start s = { .loop = l, .result = 1 };
 	pthread_attr_t attr;
@@ -177,6 +219,8 @@ int loop_start(struct loop *l, const struct engine *engine, unsigned index, stru
 		.held = TAILQ_HEAD_INITIALIZER(l->held),
 		.commits = STAILQ_HEAD_INITIALIZER(l->commits),
 		.tick_ns = CLOCK_NEVER,
+		.may_spin = may_spin,
+		.spin_penalty = 1,
 	};
 	l->own_end = &l->own;
 	l->input = malloc(LOOP_INPUT_SIZE);

@@ -77,8 +77,11 @@ struct engine {
 	void (*submit)(struct loop *l, struct disk_op *op);
 	/* Nobody wants its result any more: it may end early, with -ECANCELED. */
 	void (*cancel)(struct loop *l, struct disk_op *op);
-	/* Waits until something happens or until deadline_ns, and tells about all of it. */
-	void (*wait)(struct loop *l, uint64_t deadline_ns);
+	/*
+	 * Waits until something happens or until deadline_ns, and tells about all of it; 0: looks
+	 * without waiting. Returns whether there was anything.
+	 */
+	bool (*wait)(struct loop *l, uint64_t deadline_ns);
 };
 
 extern const struct engine engine_io_uring;
@@ -114,15 +117,23 @@ struct loop {
 	STAILQ_HEAD(, commit) commits; /* to be started at the end of the turn */
 	TAILQ_HEAD(, job) held;        /* waiting for a disk with room */
 	uint64_t now_ns;               /* of this turn */
-	uint64_t tick_ns;              /* the next look at timed and held */
-	atomic_uint n_conns;           /* for whoever spreads connections */
-	_Atomic uint64_t turns;        /* for a watchdog: it moves */
+	/* see spin() in loop.c: waits that are not to be spun, and how many after the next failure
+	 */
+	unsigned spin_pause, spin_penalty;
+	bool may_spin;
+	unsigned n_jobs;        /* of all connections */
+	uint64_t tick_ns;       /* the next look at timed and held */
+	atomic_uint n_conns;    /* for whoever spreads connections */
+	_Atomic uint64_t turns; /* for a watchdog: it moves */
 	bool is_ending;
 };
 
-/* Starts a thread. 0 or negative errno, which is the engine's too. */
+/*
+ * Starts a thread. 0 or negative errno, which is the engine's too. may_spin: there is a processor
+ * for somebody else while this thread looks whether there is something to do.
+ */
 int loop_start(struct loop *l, const struct engine *engine, unsigned index, struct pool *pool,
-	       struct memory *memory) _must_check_;
+	       struct memory *memory, bool may_spin) _must_check_;
 
 /* Ends it. It must have no connections any more. From another thread. */
 void loop_end(struct loop *l);

@@ -184,11 +184,12 @@ static void on_event(struct loop *l, struct conn *c, uint32_t events)
 	}
 }
 
-static void poll_wait(struct loop *l, uint64_t deadline_ns)
+static bool poll_wait(struct loop *l, uint64_t deadline_ns)
 {
 	struct poll *p = l->ring;
 	struct epoll_event ev[EVENTS];
-	int n = epoll_wait(p->epoll, ev, EVENTS, clock_poll_ms(clock_now_ns(), deadline_ns));
+	int timeout_ms = deadline_ns == 0 ? 0 : clock_poll_ms(clock_now_ns(), deadline_ns);
+	int n = epoll_wait(p->epoll, ev, EVENTS, timeout_ms);
 
 	l->now_ns = clock_now_ns();
 	for (int i = 0; i < n; i++) {
@@ -201,6 +202,7 @@ static void poll_wait(struct loop *l, uint64_t deadline_ns)
 			loop_run_tasks(l);
 		}
 	}
+	return n > 0;
 }
 
 const struct engine engine_epoll = {

@@ -305,11 +305,11 @@ static void on_completion(struct loop *l, const struct io_uring_cqe *cqe)
 	}
 }
 
-static void ring_wait(struct loop *l, uint64_t deadline_ns)
+static bool ring_wait(struct loop *l, uint64_t deadline_ns)
 {
 	struct ring *r = l->ring;
 	struct io_uring_cqe *cqe;
-	uint64_t now = deadline_ns == CLOCK_NEVER ? 0 : clock_now_ns();
+	uint64_t now = deadline_ns == CLOCK_NEVER || deadline_ns == 0 ? 0 : clock_now_ns();
 	unsigned head, n = 0;
 
 	if (deadline_ns <= now) {
@@ -330,6 +330,7 @@ static void ring_wait(struct loop *l, uint64_t deadline_ns)
 		n++;
 	}
 	io_uring_cq_advance(&r->uring, n);
+	return n > 0;
 }
 
 const struct engine engine_io_uring = {

@@ -352,7 +352,7 @@ int server_start(struct server *sv)
 {
 	for (; sv->n_started < sv->n_loops; sv->n_started++) {
 		int r = loop_start(&sv->loops[sv->n_started], sv->engine, sv->n_started, &sv->pool,
-				   &sv->memory);
+				   &sv->memory, count_cpus() > 1);
 
 		if (r < 0) {
 			log_error("cannot start a thread with %s: %s", sv->engine->name,
