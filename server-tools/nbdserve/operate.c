@@ -128,7 +128,10 @@ static int on_reload(void *ctx, char *err)
 	}
 	r = exports_reload_open(&op->exports, &fresh.config, clock_now_ns() + RELOAD_WAIT_NS, err);
 	options_deinit(&fresh);
-	log_info("reloaded%s", r < 0 ? ", but not all exports could be opened" : "");
+	if (r < 0)
+		log_warn("reloaded, but not all exports could be opened: %s", err);
+	else
+		log_info("reloaded");
 	notify_ready("serving");
 	return r;
 }
@@ -331,8 +334,7 @@ static bool on_signal(struct operation *op)
 		return false;
 	if (info.ssi_signo != SIGHUP)
 		return true;
-	if (on_reload(op, err) < 0)
-		log_warn("the reload is not complete: %s", err);
+	(void)!on_reload(op, err); /* it has said what is wrong */
 	return false;
 }
 
