@@ -41,6 +41,20 @@ static int from_sockaddr(const struct sockaddr_storage *ss, struct address *out,
 	return -EAFNOSUPPORT;
 }
 
+/* Whether both ends of a connection are on this machine: the same address, or two of 127/8. */
+static bool is_here(int fd, const struct address *peer)
+{
+	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
+	socklen_t size = sizeof(ss);
+	struct address own;
+	unsigned port;
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &size) < 0 ||
+	    from_sockaddr(&ss, &own, &port) < 0)
+		return false;
+	return address_is_same(&own, peer) || (own.family == ADDRESS_IPV4 && own.bytes[0] == 127);
+}
+
 int peer_of_socket(int fd, struct peer *out)
 {
 	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
@@ -55,6 +69,7 @@ int peer_of_socket(int fd, struct peer *out)
 		struct ucred cred = { 0 };
 
 		out->address = (struct address){ .family = ADDRESS_UNIX };
+		out->is_here = false;
 		size = sizeof(cred);
 		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
 			return -errno;
@@ -67,6 +82,7 @@ int peer_of_socket(int fd, struct peer *out)
 	r = from_sockaddr(&ss, &out->address, &port);
 	if (r < 0)
 		return r;
+	out->is_here = is_here(fd, &out->address);
 	if (out->address.family == ADDRESS_IPV4) {
 		inet_ntop(AF_INET, out->address.bytes, host, sizeof(host));
 		snprintf(out->text, sizeof(out->text), "%s:%u", host, port);

@@ -23,6 +23,7 @@ enum { ADDRESS_TEXT_MAX = 96 };
 
 struct peer {
 	struct address address;
+	bool is_here;                /* over TCP, and on this machine */
 	char text[ADDRESS_TEXT_MAX]; /* "10.0.0.5:4711", "a local process (pid 12, uid 0)" */
 };
 

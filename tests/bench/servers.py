@@ -167,11 +167,11 @@ def tree(pid):
     """pid and all its descendants that are there."""
     found = [pid]
     for one in found:
-        for task in pathlib.Path(f"/proc/{one}/task").glob("*/children"):
-            try:
+        try:
+            for task in pathlib.Path(f"/proc/{one}/task").glob("*/children"):
                 found += map(int, task.read_text().split())
-            except OSError:  # it ended just now
-                pass
+        except OSError:  # it ended just now
+            pass
     return found
 
 
