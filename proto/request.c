@@ -155,10 +155,9 @@ uint32_t nbd_request_check(const struct nbd_request *req, const struct nbd_expor
 			   const struct nbd_mode *mode)
 {
 	uint16_t flags = nbd_mode_flags(mode, info->flags);
-	bool is_write = req->type == NBD_CMD_WRITE || req->type == NBD_CMD_TRIM ||
-			req->type == NBD_CMD_WRITE_ZEROES;
+	bool is_change = nbd_request_is_change(req);
 
-	if (is_write && (flags & NBD_FLAG_READ_ONLY))
+	if (is_change && (flags & NBD_FLAG_READ_ONLY))
 		return NBD_EPERM;
 	if (!is_announced(req->type, flags, mode) || !has_right_flags(req, flags, mode))
 		return NBD_EINVAL;

@@ -43,6 +43,13 @@ static inline size_t nbd_request_head_size(const struct nbd_mode *mode)
  */
 uint64_t nbd_request_payload(const struct nbd_request *req, const struct nbd_mode *mode);
 
+/* Whether it would change what is on the disk. */
+static inline bool nbd_request_is_change(const struct nbd_request *req)
+{
+	return req->type == NBD_CMD_WRITE || req->type == NBD_CMD_TRIM ||
+	       req->type == NBD_CMD_WRITE_ZEROES;
+}
+
 /*
  * An export's transmission flags as this connection is to see them: those that the specification
  * forbids without structured replies or extended headers are cleared.

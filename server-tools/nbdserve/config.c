@@ -330,11 +330,16 @@ bool config_export_allows(const struct config_export *e, const struct address *c
 	return false;
 }
 
+bool config_export_is_served_alike(const struct config_export *a, const struct config_export *b)
+{
+	return a->is_read_only == b->is_read_only && a->durability == b->durability &&
+	       a->on_full == b->on_full;
+}
+
 bool config_export_same_image(const struct config_export *a, const struct config_export *b)
 {
 	return strcmp(a->path, b->path) == 0 && a->is_pattern == b->is_pattern &&
-	       a->is_read_only == b->is_read_only && a->durability == b->durability &&
-	       a->on_full == b->on_full;
+	       config_export_is_served_alike(a, b);
 }
 
 static void free_strings(char **list, size_t n)

@@ -112,6 +112,10 @@ int config_check(struct config *c, char *err) _must_check_;
 /* Whether the export's rules admit a client. Clients of unix sockets always are. */
 bool config_export_allows(const struct config_export *e, const struct address *client);
 
+/* Whether the images of two, whichever they are, are served alike: at most who may use them
+ * differs. */
+bool config_export_is_served_alike(const struct config_export *a, const struct config_export *b);
+
 /* Whether two are one image served alike, so that a reload may keep it open: at most the rules
  * of admission differ. The names are not compared. */
 bool config_export_same_image(const struct config_export *a, const struct config_export *b);

@@ -334,12 +334,6 @@ static void take_input(struct conn *c, const uint8_t *data, size_t size)
 		keep_rest(c, data + used, size - used);
 }
 
-void conn_prepare(struct conn *c)
-{
-	if (c->state == CONN_SERVING && c->target_size == 0)
-		serve_prepare(c);
-}
-
 static void take_filled(struct conn *c, size_t size)
 {
 	struct chunk *ahead = c->ahead;
@@ -366,7 +360,8 @@ static bool receive_once(struct conn *c, size_t *moved)
 	size_t size;
 	ssize_t n;
 
-	conn_prepare(c);
+	if (c->state == CONN_SERVING && c->target_size == 0)
+		serve_prepare(c);
 	is_direct = c->target_size > 0;
 	size = is_direct ? c->target_size : LOOP_INPUT_SIZE;
 	do

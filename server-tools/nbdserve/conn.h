@@ -73,6 +73,7 @@ struct conn {
 	size_t job_bytes;
 	struct stats stats;
 	unsigned now_answered[STATS_CLASSES]; /* in this turn */
+	bool has_answered;                    /* any of them */
 
 	/* input: what serve.c is in the middle of */
 	uint8_t head[NBD_EXTENDED_REQUEST_SIZE];
@@ -117,9 +118,6 @@ struct conn {
 void conn_start(struct conn *c);
 
 /* ---- from the engines --------------------------------------------------------------------- */
-
-/* Before a reception: may set c->target. */
-void conn_prepare(struct conn *c);
 
 /* Bytes have arrived; they are the engine's again when this returns. */
 void conn_input(struct conn *c, const uint8_t *data, size_t size);

@@ -3,8 +3,10 @@
 #include "exports.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "pattern.h"
+#include "thread.h"
 
 #include <linux/limits.h>
 #include <stdio.h>
@@ -19,15 +21,10 @@
 
 /* ---- the table ---------------------------------------------------------------------------- */
 
-/* FNV-1a: names come from the configuration, so nobody chooses them to collide. */
+/* Names come from the configuration, so nobody chooses them to collide. */
 static size_t bucket_of(const void *data, size_t size)
 {
-	const uint8_t *p = data;
-	uint32_t hash = 2166136261u;
-
-	for (size_t i = 0; i < size; i++)
-		hash = (hash ^ p[i]) * 16777619u;
-	return hash % EXPORTS_BUCKETS;
+	return hash_bytes(HASH_START, data, size) % EXPORTS_BUCKETS;
 }
 
 /* All with the lock held. */
@@ -145,6 +142,20 @@ static uint16_t transmission_flags(const struct config_export *config)
 			  NBD_FLAG_SEND_FAST_ZERO);
 }
 
+int exports_copy_rules(const struct config_export *from, struct config_export *to)
+{
+	to->has_allow = from->has_allow;
+	to->n_allow = from->n_allow;
+	to->allow = NULL;
+	if (!from->allow)
+		return 0;
+	to->allow = malloc(from->n_allow * sizeof(*to->allow));
+	if (!to->allow)
+		return -ENOMEM;
+	memcpy(to->allow, from->allow, from->n_allow * sizeof(*to->allow));
+	return 0;
+}
+
 static int copy_config(const struct config_export *from, const char *name, size_t name_size,
 		       const char *path, struct config_export *to)
 {
@@ -152,13 +163,7 @@ static int copy_config(const struct config_export *from, const char *name, size_
 	to->name = strndup(name, name_size);
 	to->path = strdup(path);
 	to->is_pattern = false;
-	to->allow = NULL;
-	if (from->allow) {
-		to->allow = malloc(from->n_allow * sizeof(*to->allow));
-		if (to->allow)
-			memcpy(to->allow, from->allow, from->n_allow * sizeof(*to->allow));
-	}
-	if (to->name && to->path && (to->allow || !from->allow))
+	if (exports_copy_rules(from, to) == 0 && to->name && to->path)
 		return 0;
 	config_export_deinit(to);
 	return -ENOMEM;
@@ -310,15 +315,11 @@ int exports_open(struct exports *e, const struct config *config, unsigned n_loop
 {
 	uint64_t deadline_ns = clock_now_ns() + OPEN_WAIT_NS;
 	char err[CONFIG_ERROR_MAX];
-	pthread_condattr_t attr;
 
 	*e = (struct exports){ .n_loops = n_loops };
 	TAILQ_INIT(&e->all);
 	pthread_mutex_init(&e->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&e->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	thread_cond_init(&e->changed);
 	if (getrandom(e->seed, sizeof(e->seed), 0) != sizeof(e->seed))
 		return -EIO;
 	for (size_t i = 0; i < config->n_list; i++) {

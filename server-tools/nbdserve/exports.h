@@ -42,7 +42,7 @@ struct served {
 	uint64_t logged_ns;
 	char last_error[REPORT_TEXT_MAX];
 	struct stats closed; /* of connections that have ended */
-	uint64_t connections, reconnections;
+	uint64_t connections;
 	struct stats_latency *latency; /* one for each loop */
 	size_t report_index;           /* the main thread's, see snapshot.c */
 };
@@ -148,6 +148,9 @@ int served_carry_out(struct served *s, const struct nbd_request *req, const atom
 /* Opens one, which is not in the table yet. Logs; err has the words too. */
 struct served *exports_open_one(struct exports *e, const struct config_export *config,
 				uint64_t deadline_ns, char err[static CONFIG_ERROR_MAX]);
+
+/* Copies the rules of admission; to's own are not freed. 0 or -ENOMEM. */
+int exports_copy_rules(const struct config_export *from, struct config_export *to) _must_check_;
 
 /* All with the table's lock held. */
 void exports_insert(struct exports *e, struct served *s);

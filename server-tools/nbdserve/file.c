@@ -310,13 +310,3 @@ void store_extent(struct store *s, uint64_t offset, uint64_t end, uint64_t *size
 	if (hole >= 0 && (uint64_t)hole > offset && (uint64_t)hole < end)
 		*size = (uint64_t)hole - offset;
 }
-
-int store_sync(struct store *s)
-{
-	int r;
-
-	do
-		r = fdatasync(s->fd);
-	while (r < 0 && errno == EINTR);
-	return r < 0 ? -errno : 0;
-}

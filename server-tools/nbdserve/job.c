@@ -2,7 +2,7 @@
 /* See job.h. */
 #include "job.h"
 
-#include "conn.h"
+#include "serve.h"
 
 #include <string.h>
 
@@ -99,11 +99,8 @@ static bool is_about_space(int r)
  * here, and nowhere else. What cannot be read is not made readable by waiting. */
 static bool may_hold(const struct job *j, int r)
 {
-	bool is_change = j->req.type == NBD_CMD_WRITE || j->req.type == NBD_CMD_TRIM ||
-			 j->req.type == NBD_CMD_WRITE_ZEROES;
-
-	return is_change && (is_about_space(r) || r == -EIO) && !atomic_load(&j->is_cancelled) &&
-	       served_holds(j->conn->served);
+	return nbd_request_is_change(&j->req) && (is_about_space(r) || r == -EIO) &&
+	       !atomic_load(&j->is_cancelled) && served_holds(j->conn->served);
 }
 
 static void end(struct job *j, int result)
@@ -120,8 +117,6 @@ static void end(struct job *j, int result)
 static void carried_out(struct job *j, int r)
 {
 	struct conn *c = j->conn;
-	bool is_change = j->req.type == NBD_CMD_WRITE || j->req.type == NBD_CMD_TRIM ||
-			 j->req.type == NBD_CMD_WRITE_ZEROES;
 
 	if (r < 0 && may_hold(j, r)) {
 		if (!j->is_held)
@@ -132,7 +127,7 @@ static void carried_out(struct job *j, int r)
 		TAILQ_INSERT_TAIL(&c->loop->held, j, held_link);
 		return;
 	}
-	if (r == 0 && is_change) {
+	if (r == 0 && nbd_request_is_change(&j->req)) {
 		commit_wrote(&c->served->commit);
 		if (served_is_durable(c->served, &j->req)) {
 			job_start_commit(j);
@@ -212,23 +207,15 @@ static void fail_soon(struct job *j, int r)
 
 void job_start(struct job *j)
 {
-	struct conn *c = j->conn;
+	uint8_t *data;
 
 	switch (j->req.type) {
 	case NBD_CMD_READ:
-		if (!j->reply) {
-			uint8_t head[NBD_REPLY_MAX];
-
-			j->head_size = nbd_read_head_encode(head, &j->req, &c->mode);
-			j->reply = chunk_new(&c->loop->chunks, j->head_size + j->req.length);
-			if (!j->reply) {
-				fail_soon(j, -ENOMEM);
-				return;
-			}
-			memcpy(j->reply->data, head, j->head_size);
-			j->reply->used = j->head_size + j->req.length;
-		}
-		on_disk(j, DISK_READ, j->reply->data + j->head_size);
+		j->reply = serve_new_read_reply(j->conn, &j->req, &data);
+		if (j->reply)
+			on_disk(j, DISK_READ, data);
+		else
+			fail_soon(j, -ENOMEM);
 		return;
 	case NBD_CMD_WRITE: on_disk(j, DISK_WRITE, j->data); return;
 	case NBD_CMD_FLUSH: job_start_commit(j); return;

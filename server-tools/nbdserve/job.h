@@ -25,9 +25,8 @@ struct job {
 	struct disk_op op;
 	struct work work;
 	struct commit_wait wait;
-	struct chunk *reply; /* of a read or a block status: where the answer is put together */
-	size_t head_size;
-	uint8_t *data; /* a write's payload: in `payload`, or behind the job itself */
+	struct chunk *reply; /* of a read: the head, and where the data goes */
+	uint8_t *data;       /* a write's payload: in `payload`, or behind the job itself */
 	struct chunk *payload;
 	struct served_extents extents;
 	size_t taken; /* of the memory that all share */

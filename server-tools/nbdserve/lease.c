@@ -158,20 +158,27 @@ static void remember(struct lease *l, const struct lease_user *user)
 	l->generation = user->session->generation;
 }
 
+/* Whether the user may have it, now or after a wait: 0 or LEASE_E_*. With the lock held. */
+static int judge(const struct lease *l, const struct lease_user *user,
+		 char text[static LEASE_TEXT_MAX])
+{
+	const struct lease_user *stranger = find_stranger(l, user);
+
+	if (stranger) {
+		describe(stranger, text);
+		return LEASE_E_IN_USE;
+	}
+	return is_stale(l, user) ? LEASE_E_STALE : 0;
+}
+
 int lease_ask(struct lease *l, struct lease_user *user, char text[static LEASE_TEXT_MAX])
 {
-	const struct lease_user *stranger;
-	int r = 0;
+	int r;
 
 	pthread_mutex_lock(&l->lock);
 	user->since_ns = clock_now_ns();
-	stranger = find_stranger(l, user);
-	if (stranger) {
-		describe(stranger, text);
-		r = LEASE_E_IN_USE;
-	} else if (is_stale(l, user)) {
-		r = LEASE_E_STALE;
-	} else {
+	r = judge(l, user, text);
+	if (r == 0) {
 		remember(l, user);
 		supersede(l, user);
 		if (cut_rivals(l, user)) {
@@ -224,17 +231,10 @@ void lease_give_back(struct lease *l, struct lease_user *user)
 
 int lease_look(struct lease *l, const struct lease_user *user, char text[static LEASE_TEXT_MAX])
 {
-	const struct lease_user *stranger;
-	int r = 0;
+	int r;
 
 	pthread_mutex_lock(&l->lock);
-	stranger = find_stranger(l, user);
-	if (stranger) {
-		describe(stranger, text);
-		r = LEASE_E_IN_USE;
-	} else if (is_stale(l, user)) {
-		r = LEASE_E_STALE;
-	}
+	r = judge(l, user, text);
 	pthread_mutex_unlock(&l->lock);
 	return r;
 }

@@ -5,6 +5,7 @@
 #include "commit.h"
 #include "conn.h"
 #include "job.h"
+#include "thread.h"
 
 #include <string.h>
 #include <sys/eventfd.h>
@@ -169,7 +170,6 @@ static void run(struct loop *l)
 		start_commits(l);
 		tick(l);
 		conn_bury(l);
-		atomic_store_explicit(&l->turns, l->turns + 1, memory_order_relaxed);
 	}
 }
 
@@ -204,7 +204,6 @@ int loop_start(struct loop *l, const struct engine *engine, unsigned index, stru
 	       struct memory *memory, bool may_spin)
 {
 	struct start s = { .loop = l, .result = 1 };
-	pthread_attr_t attr;
 	int r;
 
 	*l = (struct loop){
@@ -234,10 +233,7 @@ int loop_start(struct loop *l, const struct engine *engine, unsigned index, stru
 	}
 	pthread_mutex_init(&s.lock, NULL);
 	pthread_cond_init(&s.changed, NULL);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK);
-	r = -pthread_create(&l->thread, &attr, loop_thread, &s);
-	pthread_attr_destroy(&attr);
+	r = -thread_start(&l->thread, STACK, loop_thread, &s);
 	if (r == 0) {
 		pthread_mutex_lock(&s.lock);
 		while (s.result == 1)

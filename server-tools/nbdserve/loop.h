@@ -121,10 +121,9 @@ struct loop {
 	 */
 	unsigned spin_pause, spin_penalty;
 	bool may_spin;
-	unsigned n_jobs;        /* of all connections */
-	uint64_t tick_ns;       /* the next look at timed and held */
-	atomic_uint n_conns;    /* for whoever spreads connections */
-	_Atomic uint64_t turns; /* for a watchdog: it moves */
+	unsigned n_jobs;     /* of all connections */
+	uint64_t tick_ns;    /* the next look at timed and held */
+	atomic_uint n_conns; /* for whoever spreads connections */
 	bool is_ending;
 };
 

@@ -151,25 +151,28 @@ static struct served *find_export(struct conn *c, enum nbd_hss_event event)
 	return NULL;
 }
 
-static void refuse_unfound(struct conn *c)
+static void refuse_not_allowed(struct conn *c)
 {
 	char text[NBD_HSS_TEXT_MAX];
 
-	if (!c->has_looked || c->open_error == -ENOENT) {
+	snprintf(text, sizeof(text), "not allowed from %s", c->peer.text);
+	refuse(c, NBD_REP_ERR_POLICY, text);
+}
+
+static void refuse_unfound(struct conn *c)
+{
+	if (!c->has_looked || c->open_error == -ENOENT)
 		refuse(c, NBD_REP_ERR_UNKNOWN, "there is no export of that name");
-	} else if (c->open_error == -EACCES) {
-		snprintf(text, sizeof(text), "not allowed from %s", c->peer.text);
-		refuse(c, NBD_REP_ERR_POLICY, text);
-	} else {
+	else if (c->open_error == -EACCES)
+		refuse_not_allowed(c);
+	else
 		refuse(c, NBD_REP_ERR_PLATFORM, "its image cannot be opened, see the server's log");
-	}
 }
 
 /* The export, when this client may know of it; else it is refused, or has to wait. */
 static struct served *find_allowed(struct conn *c, enum nbd_hss_event event)
 {
 	struct served *s = find_export(c, event);
-	char text[NBD_HSS_TEXT_MAX];
 
 	if (!s) {
 		if (c->state == CONN_NEGOTIATING)
@@ -179,8 +182,7 @@ static struct served *find_allowed(struct conn *c, enum nbd_hss_event event)
 	if (served_allows(s, &c->peer.address))
 		return s;
 	served_put(s);
-	snprintf(text, sizeof(text), "not allowed from %s", c->peer.text);
-	refuse(c, NBD_REP_ERR_POLICY, text);
+	refuse_not_allowed(c);
 	return NULL;
 }
 

@@ -2,7 +2,8 @@
 /* See pool.h. */
 #include "pool.h"
 
-/* Small: glibc's default of 8 MiB each is address space that a limit on it would count. */
+#include "thread.h"
+
 enum { STACK = 256 * 1024 };
 
 static struct pool_share *share_of(struct pool *p, const struct work *w)
@@ -82,20 +83,11 @@ void pool_deinit(struct pool *p)
 	pthread_mutex_destroy(&p->lock);
 }
 
-static bool start_thread(struct pool *p)
+static void start_another(struct pool *p)
 {
-	pthread_attr_t attr;
-	int r;
-
-	if (p->n_threads == POOL_THREADS_MAX)
-		return false;
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK);
-	r = pthread_create(&p->threads[p->n_threads], &attr, pool_thread, p);
-	pthread_attr_destroy(&attr);
-	if (r == 0)
+	if (p->n_threads < POOL_THREADS_MAX &&
+	    thread_start(&p->threads[p->n_threads], STACK, pool_thread, p) == 0)
 		p->n_threads++;
-	return r == 0;
 }
 
 void pool_submit(struct pool *p, struct work *w)
@@ -114,7 +106,7 @@ void pool_submit(struct pool *p, struct work *w)
 	enqueue(p, w);
 	/* A thread that was woken counts as idle until it has the lock, and takes one piece. */
 	if (p->n_queued > p->n_idle)
-		start_thread(p);
+		start_another(p);
 	has_nobody = p->n_threads == 0;
 	if (has_nobody) {
 		STAILQ_REMOVE_HEAD(&p->queue, link);

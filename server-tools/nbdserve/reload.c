@@ -23,10 +23,8 @@ static struct config_export *find_config(struct config *config, const struct ser
 		if (!ce->name) /* kept already */
 			continue;
 		/* A name that is written out comes before any pattern. */
-		if (!ce->is_pattern && s->is_instance && strcmp(ce->name, s->config.name) == 0)
-			return NULL;
-		if (!ce->is_pattern && !s->is_instance && strcmp(ce->name, s->config.name) == 0)
-			return ce;
+		if (!ce->is_pattern && strcmp(ce->name, s->config.name) == 0)
+			return s->is_instance ? NULL : ce;
 		if (ce->is_pattern && s->is_instance &&
 		    pattern_match(ce->name, s->config.name, strlen(s->config.name), &values) &&
 		    pattern_expand(ce->path, &values, path, sizeof(path)) == 0 &&
@@ -39,23 +37,19 @@ static struct config_export *find_config(struct config *config, const struct ser
 /* Whether an open export stays as it is, but for who may use it. */
 static bool keep(struct served *s, struct config_export *ce)
 {
-	struct cidr *allow = NULL;
+	struct config_export rules;
 
-	if (!ce || ce->is_read_only != s->config.is_read_only ||
-	    ce->durability != s->config.durability || ce->on_full != s->config.on_full ||
-	    (!ce->is_pattern && strcmp(ce->path, s->config.path) != 0))
+	/* Of a pattern find_config() has compared the path that it expands to. */
+	if (!ce || !(ce->is_pattern ? config_export_is_served_alike(ce, &s->config)
+				    : config_export_same_image(ce, &s->config)))
 		return false;
-	if (ce->n_allow > 0) {
-		allow = malloc(ce->n_allow * sizeof(*allow));
-		if (!allow)
-			return true; /* with its present rules */
-		memcpy(allow, ce->allow, ce->n_allow * sizeof(*allow));
-	}
+	if (exports_copy_rules(ce, &rules) < 0)
+		return true; /* with its present rules */
 	pthread_mutex_lock(&s->lock);
 	free(s->config.allow);
-	s->config.allow = allow;
-	s->config.n_allow = ce->n_allow;
-	s->config.has_allow = ce->has_allow;
+	s->config.allow = rules.allow;
+	s->config.n_allow = rules.n_allow;
+	s->config.has_allow = rules.has_allow;
 	pthread_mutex_unlock(&s->lock);
 	if (!ce->is_pattern)
 		config_export_deinit(ce); /* not to be opened */

@@ -62,13 +62,18 @@ static void answered_now(struct conn *c, const struct nbd_request *req, uint32_t
 {
 	count(c, req, error);
 	c->now_answered[stats_class_of(op_of(req->type))]++;
+	c->has_answered = true;
 }
 
 void serve_measure(struct conn *c)
 {
 	struct stats_latency *latency = &c->served->latency[c->loop->index];
-	uint64_t ns = clock_now_ns() - c->loop->now_ns;
+	uint64_t ns;
 
+	if (!c->has_answered)
+		return;
+	c->has_answered = false;
+	ns = clock_now_ns() - c->loop->now_ns;
 	for (unsigned i = 0; i < STATS_CLASSES; i++)
 		if (c->now_answered[i] > 0) {
 			stats_bump(&latency->of[i].count[stats_bucket(ns)], c->now_answered[i]);
@@ -151,23 +156,32 @@ static int read_without_waiting(struct served *s, uint8_t *to, const struct nbd_
 	return n == (ssize_t)req->length ? 0 : -EAGAIN;
 }
 
+struct chunk *serve_new_read_reply(struct conn *c, const struct nbd_request *req, uint8_t **data)
+{
+	struct chunk *chunk = chunk_new(&c->loop->chunks, NBD_REPLY_MAX + req->length);
+
+	if (!chunk)
+		return NULL;
+	chunk->used = nbd_read_head_encode(chunk->data, req, &c->mode);
+	*data = chunk->data + chunk->used;
+	chunk->used += req->length;
+	return chunk;
+}
+
 static bool read_large(struct conn *c, const struct nbd_request *req)
 {
-	struct chunk_cache *cache = &c->loop->chunks;
 	struct chunk *chunk;
-	size_t head_size;
+	uint8_t *data;
 
 	if (atomic_load_explicit(&c->served->has_no_nowait, memory_order_relaxed))
 		return false;
-	chunk = chunk_new(cache, NBD_REPLY_MAX + req->length);
+	chunk = serve_new_read_reply(c, req, &data);
 	if (!chunk)
 		return false;
-	head_size = nbd_read_head_encode(chunk->data, req, &c->mode);
-	if (read_without_waiting(c->served, chunk->data + head_size, req) < 0) {
-		chunk_free(cache, chunk);
+	if (read_without_waiting(c->served, data, req) < 0) {
+		chunk_free(&c->loop->chunks, chunk);
 		return false;
 	}
-	chunk->used = head_size + req->length;
 	out_add_chunk(&c->out, chunk);
 	return true;
 }
@@ -220,6 +234,19 @@ static int write_now(struct conn *c, const struct nbd_request *req, const uint8_
 	return r;
 }
 
+/* Whether a write could be answered at once; if not, it is a job's. */
+static bool answer_write_now(struct conn *c, const struct nbd_request *req, const uint8_t *data)
+{
+	uint32_t error = NBD_OK;
+
+	if (commit_error(&c->served->commit) < 0)
+		error = NBD_EIO;
+	else if (!may_write_now(c, req) || write_now(c, req, data) < 0)
+		return false;
+	reply_now(c, req, error);
+	return true;
+}
+
 /* A job for a write of which size bytes are at data; NULL without memory. */
 static struct job *new_write(struct conn *c, const struct nbd_request *req, const uint8_t *data,
 			     size_t size)
@@ -261,14 +288,8 @@ static void take_write(struct conn *c, const struct nbd_request *req, const uint
 {
 	struct job *j;
 
-	if (commit_error(&c->served->commit) < 0) {
-		reply_now(c, req, NBD_EIO);
+	if (answer_write_now(c, req, data))
 		return;
-	}
-	if (may_write_now(c, req) && write_now(c, req, data) == 0) {
-		reply_now(c, req, NBD_OK);
-		return;
-	}
 	j = new_write(c, req, data, req->length); /* if it failed: tries again, and says why */
 	if (j)
 		job_start(j);
@@ -329,17 +350,10 @@ static void payload_is_complete(struct conn *c)
 
 	c->filling = NULL;
 	c->target_size = 0;
-	if (commit_error(&c->served->commit) < 0) {
-		answered_now(c, &j->req, NBD_EIO);
-		reply(c, &j->req, NBD_EIO);
+	if (answer_write_now(c, &j->req, j->data))
 		job_free(j);
-	} else if (may_write_now(c, &j->req) && write_now(c, &j->req, j->data) == 0) {
-		answered_now(c, &j->req, NBD_OK);
-		reply(c, &j->req, NBD_OK);
-		job_free(j);
-	} else {
+	else
 		job_start(j);
-	}
 }
 
 /* Whether a request of so many bytes may be taken on now. */

@@ -36,6 +36,13 @@ void serve_prepare(struct conn *c);
 /* size bytes of the payload that is being received have arrived in place. */
 void serve_filled(struct conn *c, size_t size);
 
+/*
+ * A chunk that begins with the head of a read's reply; its data goes to *data. NULL without
+ * memory. After the head the read must not fail any more, so it is sent when the data is there.
+ */
+struct chunk *serve_new_read_reply(struct conn *c, const struct nbd_request *req,
+				   uint8_t **data) _must_check_;
+
 /* A job has ended: puts its reply into the queue and frees it. */
 void serve_job_done(struct conn *c, struct job *j);
 

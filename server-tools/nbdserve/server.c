@@ -2,7 +2,10 @@
 /* See server.h. */
 #include "server.h"
 
+#include "thread.h"
+
 #include "base/fd.h"
+#include "base/hash.h"
 #include "base/log.h"
 
 #include <sched.h>
@@ -58,10 +61,8 @@ void server_log_stranger(struct server *sv, const struct conn *c, const char *fm
 
 static unsigned *half_open_of(struct server *sv, const struct address *a)
 {
-	uint32_t hash = a->scope;
+	uint32_t hash = hash_bytes(a->scope, a->bytes, sizeof(a->bytes));
 
-	for (size_t i = 0; i < sizeof(a->bytes); i++)
-		hash = (hash ^ a->bytes[i]) * 16777619u;
 	return &sv->n_half_open_of[hash % SERVER_ADDRESS_BUCKETS];
 }
 
@@ -230,14 +231,15 @@ void server_add(struct server *sv, int fd)
 	(void)steal_ptr(&c);
 }
 
-unsigned server_disconnect(struct server *sv, uint64_t id, const char *reason)
+/* Those of an export, or without one the one with that id. */
+static unsigned cut_off(struct server *sv, const struct served *s, uint64_t id, const char *reason)
 {
 	struct conn *c;
 	unsigned n = 0;
 
 	pthread_mutex_lock(&sv->lock);
 	TAILQ_FOREACH (c, &sv->all, server_link)
-		if (c->id == id) {
+		if (s ? c->listed == s : c->id == id) {
 			lease_user_cut(&c->user, reason);
 			n++;
 		}
@@ -245,19 +247,14 @@ unsigned server_disconnect(struct server *sv, uint64_t id, const char *reason)
 	return n;
 }
 
+unsigned server_disconnect(struct server *sv, uint64_t id, const char *reason)
+{
+	return cut_off(sv, NULL, id, reason);
+}
+
 unsigned server_disconnect_export(struct server *sv, const struct served *s, const char *reason)
 {
-	struct conn *c;
-	unsigned n = 0;
-
-	pthread_mutex_lock(&sv->lock);
-	TAILQ_FOREACH (c, &sv->all, server_link)
-		if (c->listed == s) {
-			lease_user_cut(&c->user, reason);
-			n++;
-		}
-	pthread_mutex_unlock(&sv->lock);
-	return n;
+	return cut_off(sv, s, 0, reason);
 }
 
 /* ---- start and stop ----------------------------------------------------------------------- */
@@ -319,7 +316,6 @@ static unsigned limit_half_open(unsigned wanted)
 
 int server_init(struct server *sv, struct exports *exports, const struct config *config)
 {
-	pthread_condattr_t attr;
 	unsigned n = config->threads > 0 ? config->threads : count_cpus();
 
 	*sv = (struct server){
@@ -336,10 +332,7 @@ int server_init(struct server *sv, struct exports *exports, const struct config 
 	TAILQ_INIT(&sv->all);
 	TAILQ_INIT(&sv->half_open);
 	pthread_mutex_init(&sv->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&sv->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	thread_cond_init(&sv->changed);
 	pool_init(&sv->pool);
 	read_boot_id(sv->boot_id);
 	sv->loops = calloc(sv->n_loops, sizeof(*sv->loops));

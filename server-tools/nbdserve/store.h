@@ -3,7 +3,7 @@
  * An image and what can be done to it. One kind exists, a file or block device (file.c), and the
  * engines and the fast paths of serve.c use its descriptor directly, store_fd(). Safe to use from
  * many threads at once; nothing here orders one call after another, and nothing is durable before
- * store_sync() has returned.
+ * a sync of the descriptor (commit.h) has ended.
  *
  * All return 0 or negative errno; none is ever half done with 0.
  */
@@ -80,8 +80,5 @@ int store_prefetch(struct store *s, uint64_t offset, uint64_t size) _must_check_
  * What cannot be told is allocated.
  */
 void store_extent(struct store *s, uint64_t offset, uint64_t end, uint64_t *size, bool *is_hole);
-
-/* All that was written before this call is on stable storage. */
-int store_sync(struct store *s) _must_check_;
 
 #endif
