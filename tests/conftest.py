@@ -7,12 +7,14 @@ which is how root's `make check` runs.
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "system"))
 import lab  # noqa: E402
+import nbd  # noqa: E402
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -27,6 +29,35 @@ def pytest_runtest_makereport(item, call):
 def need(program):
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed (make deps)")
+
+
+def pytest_generate_tests(metafunc):
+    if "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", nbd.engines(), indirect=True, scope="module",
+                             ids=lambda engine: engine or "nbdserve")
+
+
+@pytest.fixture(scope="module")
+def engine(request):
+    """Each of nbdserve's engines in turn."""
+    if request.param == "io_uring" and not nbd.has_io_uring():
+        pytest.skip("this machine lets nobody set an io_uring up")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory):
+    """Makes a shared object for LD_PRELOAD of a C file of tests/system; returns its path."""
+    def build(source):
+        compiler = shutil.which("gcc") or shutil.which("cc")
+        if not compiler:
+            pytest.skip("no C compiler is installed (make deps)")
+        out = (tmp_path_factory.mktemp("preloaded") / source).with_suffix(".so")
+        folder = pathlib.Path(nbd.__file__).parent
+        subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", out, folder / source, "-ldl"],
+                       check=True)
+        return out
+    return build
 
 
 @pytest.fixture

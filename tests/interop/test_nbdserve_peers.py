@@ -75,13 +75,6 @@ def allocated(path):
     return path.stat().st_blocks * 512
 
 
-@pytest.fixture(scope="module", params=nbd.engines(), ids=lambda engine: engine or "nbdserve")
-def engine(request):
-    if request.param == "io_uring" and not nbd.has_io_uring():
-        pytest.skip("this machine lets nobody set an io_uring up")
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, engine):
     tmp = tmp_path_factory.mktemp("peers")

@@ -38,13 +38,6 @@ NEVER = 1 << 63
 ZEROES = bytes(BLOCK)
 
 
-@pytest.fixture(params=nbd.engines(), ids=str)
-def engine(request):
-    if request.param == "io_uring" and not nbd.has_io_uring():
-        pytest.skip("this machine lets nobody set an io_uring up")
-    return request.param
-
-
 # ---- what was asked for and what may be there ------------------------------------------------
 
 @functools.cache

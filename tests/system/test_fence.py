@@ -50,11 +50,9 @@ class Disk(FaultFS):
             server.kill()
 
 
-@pytest.fixture(params=nbd.engines(), ids=str)
-def disk(request, tmp_path):
-    if request.param == "io_uring" and not nbd.has_io_uring():
-        pytest.skip("this machine lets nobody set an io_uring up")
-    with Disk(tmp_path, request.param) as disk:
+@pytest.fixture
+def disk(tmp_path, engine):
+    with Disk(tmp_path, engine) as disk:
         yield disk
         disk.clear()
         for server in disk.servers:

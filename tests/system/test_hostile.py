@@ -56,13 +56,6 @@ server.kill()
 """
 
 
-@pytest.fixture(scope="module", params=nbd.engines(), ids=lambda engine: engine or "nbdserve")
-def engine(request):
-    if request.param == "io_uring" and not nbd.has_io_uring():
-        pytest.skip("this machine lets nobody set an io_uring up")
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("hostile")

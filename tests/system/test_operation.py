@@ -20,11 +20,6 @@ SIZE = 1 << 20
 MAC, OTHER = "52-54-00-12-34-56", "52-54-00-12-34-57"
 
 
-@pytest.fixture(params=nbd.engines(), ids=str)
-def engine(request):
-    return request.param
-
-
 def make(path, fill=b"\0"):
     path.write_bytes(fill * SIZE)
     return path

@@ -29,13 +29,6 @@ ID, ID2, ID3 = (bytes([n]) * 16 for n in (1, 2, 3))
 ELSEWHERE = "127.0.0.2"  # another address than a raw client's 127.0.0.1
 
 
-@pytest.fixture(params=nbd.engines(), ids=str)
-def engine(request):
-    if request.param == "io_uring" and not nbd.has_io_uring():
-        pytest.skip("this machine lets nobody set an io_uring up")
-    return request.param
-
-
 class Running:
     """nbdserve, and new ones after it, with exports a and b."""
 
