@@ -37,7 +37,6 @@ static struct job *new_job(struct conn *c, const struct nbd_request *req, size_t
 	memory_take(l->chunks.memory, j->taken);
 	TAILQ_INSERT_TAIL(&c->jobs, j, link);
 	c->n_jobs++;
-	l->n_jobs++;
 	c->job_bytes += job_weight(req);
 	return j;
 }
@@ -79,7 +78,8 @@ void job_free(struct job *j)
 
 	TAILQ_REMOVE(&c->jobs, j, link);
 	c->n_jobs--;
-	c->loop->n_jobs--;
+	if (j->where != JOB_FILLING)
+		c->loop->n_jobs--;
 	c->job_bytes -= job_weight(&j->req);
 	memory_give(c->loop->chunks.memory, j->taken);
 	chunk_free(&c->loop->chunks, j->reply);
@@ -170,16 +170,24 @@ static void run_in_pool(struct work *w)
 								     &j->is_cancelled, &j->extents);
 }
 
+/* Its loop counts what others are busy with, and not what the client is still sending. */
+static void goes(struct job *j, enum job_place where)
+{
+	if (j->where == JOB_FILLING)
+		j->conn->loop->n_jobs++;
+	j->where = where;
+}
+
 static void in_pool(struct job *j)
 {
-	j->where = JOB_IN_POOL;
+	goes(j, JOB_IN_POOL);
 	j->work.fd = store_fd(j->conn->served->store);
 	pool_submit(j->conn->loop->pool, &j->work);
 }
 
 static void on_disk(struct job *j, enum disk_kind kind, uint8_t *data)
 {
-	j->where = JOB_ON_DISK;
+	goes(j, JOB_ON_DISK);
 	j->op = (struct disk_op){
 		.kind = kind,
 		.fd = store_fd(j->conn->served->store),
@@ -193,14 +201,14 @@ static void on_disk(struct job *j, enum disk_kind kind, uint8_t *data)
 
 void job_start_commit(struct job *j)
 {
-	j->where = JOB_IN_COMMIT;
+	goes(j, JOB_IN_COMMIT);
 	commit_add(&j->conn->served->commit, &j->wait);
 }
 
 static void fail_soon(struct job *j, int r)
 {
 	/* Through the loop's tasks: the caller may not see it end from within its call. */
-	j->where = JOB_IN_COMMIT;
+	goes(j, JOB_IN_COMMIT);
 	j->wait.result = r;
 	loop_post(j->conn->loop, &j->wait.task);
 }

@@ -19,7 +19,7 @@ struct job {
 	uint64_t start_ns, held_ns;
 	bool is_held;   /* a full disk has refused it */
 	bool is_parked; /* and it waits on the loop's list until it is tried again */
-	enum { JOB_FILLING, JOB_ON_DISK, JOB_IN_POOL, JOB_IN_COMMIT } where;
+	enum job_place { JOB_FILLING, JOB_ON_DISK, JOB_IN_POOL, JOB_IN_COMMIT } where;
 	atomic_bool is_cancelled; /* nobody wants its outcome any more: it may end early */
 	int result;
 	struct disk_op op;

@@ -121,7 +121,7 @@ struct loop {
 	 */
 	unsigned spin_pause, spin_penalty;
 	bool may_spin;
-	unsigned n_jobs;     /* of all connections */
+	unsigned n_jobs;     /* of all connections, without those whose data is still to come */
 	uint64_t tick_ns;    /* the next look at timed and held */
 	atomic_uint n_conns; /* for whoever spreads connections */
 	bool is_ending;
