@@ -225,11 +225,9 @@ struct served *exports_open_one(struct exports *e, const struct config_export *c
 		.block_preferred = NBD_DEFAULT_BLOCK_PREFERRED,
 		.block_max = NBD_DEFAULT_BLOCK_MAX,
 	};
-	if (!store_content_id(s->store, s->image_id)) {
-		memcpy(s->image_id, e->seed, sizeof(s->image_id));
-		for (size_t i = 0; i < sizeof(s->id); i++)
-			s->image_id[i % 16] ^= ((const uint8_t *)&s->id)[i];
-	}
+	/* Without a superblock it has none: nothing else is the same on another server, too. */
+	if (!store_content_id(s->store, s->image_id))
+		memset(s->image_id, 0, sizeof(s->image_id));
 	if (!store_has_quick_writes(s->store))
 		atomic_store(&s->slow_until_ns, CLOCK_NEVER);
 	log_info("export \"%s\": %s, %llu bytes, %s", s->config.name, s->config.path,
@@ -320,8 +318,6 @@ int exports_open(struct exports *e, const struct config *config, unsigned n_loop
 	TAILQ_INIT(&e->all);
 	pthread_mutex_init(&e->lock, NULL);
 	thread_cond_init(&e->changed);
-	if (getrandom(e->seed, sizeof(e->seed), 0) != sizeof(e->seed))
-		return -EIO;
 	for (size_t i = 0; i < config->n_list; i++) {
 		const struct config_export *ce = &config->list[i];
 		struct served *s;

@@ -62,7 +62,6 @@ struct exports {
 	struct served *by_image[EXPORTS_BUCKETS];
 	struct config_export *patterns;
 	size_t n_patterns;
-	uint8_t seed[16]; /* of this server's image ids that no superblock gives */
 };
 
 /*
