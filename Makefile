@@ -50,10 +50,11 @@ BASE_SRC := base/backoff.c base/fd.c base/json.c base/log.c base/parse.c
 PROTO_SRC := proto/handshake-client.c proto/handshake-server.c proto/meta.c proto/names.c \
 	proto/reply.c proto/request.c proto/session.c proto/wire.c
 
-NBDCLIENT_LIB := nbdclient/alive.c nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdclient/dial.c \
-	nbdclient/identity.c nbdclient/kernel.c nbdclient/negotiate.c nbdclient/options.c \
-	nbdclient/query.c nbdclient/report.c nbdclient/resident.c nbdclient/session.c \
-	nbdclient/status.c nbdclient/uri.c nbdclient/whoami.c
+NBDCLIENT_LIB := nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdclient/dial.c nbdclient/epoch.c \
+	nbdclient/guard.c nbdclient/identity.c nbdclient/kernel.c nbdclient/link.c nbdclient/negotiate.c \
+	nbdclient/network.c nbdclient/options.c nbdclient/probe.c nbdclient/query.c nbdclient/report.c \
+	nbdclient/resident.c nbdclient/say.c nbdclient/session.c nbdclient/status.c nbdclient/try.c \
+	nbdclient/uri.c nbdclient/whoami.c
 NBDCLIENT_SRC := nbdclient/main.c $(NBDCLIENT_LIB)
 
 INIT_LIB := init/attach.c init/blockfs.c init/cmdline.c init/cmdline-net.c init/exitrd.c \
@@ -80,7 +81,7 @@ NBDROOT_LIB := server-tools/nbdroot/ask.c server-tools/nbdroot/blockmap.c server
 NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)
 
 # Tests of units: each a program, linked with proto/, base/ and what stands behind it.
-UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control test-cpio \
+UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control test-cpio test-epoch \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-log \
 	test-metrics test-modules test-notify test-options test-parse test-pattern test-reply \
@@ -99,6 +100,7 @@ UNIT_test-sandbox := $(UNIT_test-config) $(filter %/sandbox.c %/sandbox-calls.c,
 UNIT_test-cpio := server-tools/nbdroot/cpio.c
 UNIT_test-blockmap := server-tools/nbdroot/blockmap.c
 UNIT_test-modules := server-tools/nbdroot/modules.c
+UNIT_test-epoch := nbdclient/epoch.c
 UNIT_test-identity := nbdclient/identity.c
 UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
 UNIT_test-session := nbdclient/session.c
@@ -226,7 +228,7 @@ $(BUILD)/demo-package/.done: images/demo-package.sh
 	$(Q)touch $@
 
 # What runs inside test guests.
-$(BUILD)/guest: $(BUILD)/musl/tests/system/guest.o
+$(BUILD)/guest: $(call musl_obj,$(addprefix tests/system/guest,.c -load.c -trace.c))
 	$(call say,LINK,$@)
 	$(Q)$(MUSL_CC) -static $(CFLAGS) $(LDFLAGS) -o $@ $^
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How long to wait before the next try. The first retry is at once; then 10 ms, doubling to
- * 100 ms; once the outage is over a minute old, on to 1 s. Each wait is jittered to between a
+ * 50 ms; once the outage is over a minute old, on to 1 s. Each wait is jittered to between a
  * half and the whole of itself, so that a room full of clients does not knock in step.
  * Pure: time and chance are arguments.
  */

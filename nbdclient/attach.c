@@ -2,10 +2,11 @@
 /* See attach.h. */
 #include "attach.h"
 
-#include "alive.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "client.h"
+#include "guard.h"
+#include "link.h"
 #include "resident.h"
 #include "whoami.h"
 
@@ -115,6 +116,7 @@ static void recall_identity(struct client *c, const struct status *before)
 	char path[64], text[8];
 
 	c->has_first = true;
+	c->epoch = before->epoch;
 	if (before->has_first && strcmp(before->uri, c->uri->text) == 0) {
 		c->first = before->first;
 		return;
@@ -156,8 +158,7 @@ static int look_for_device(struct client *c, bool *alive)
 		return 1;
 	}
 
-	/* The reading child first: it must not inherit the lock. */
-	*alive = alive_check(c->index, CLIENT_ALIVE_WAIT_MS, head);
+	*alive = probe_wait(&c->probe, c->index, LINK_ANSWER_WAIT_MS, head) == 1;
 	r = status_open(c->index, &c->page, &before);
 	if (r == STATUS_E_ATTENDED) {
 		log_error("/dev/nbd%d is attached to \"%s\" already and looked after by another "
@@ -221,7 +222,14 @@ static int attach(const struct options *o, char *argv0)
 		log_error("cannot talk to the kernel's nbd driver: %s", strerror(-r));
 		return 1;
 	}
-	r = resolve(c, &o->uri);
+	if (probe_start(&c->probe) < 0)
+		log_warn("no process for test reads (going on without)");
+	r = look_for_device(c, &alive);
+	if (r == 0) {
+		c->session.shown = SESSION_RESOLVING;
+		client_publish(c);
+		r = resolve(c, &o->uri);
+	}
 	for (unsigned i = 0; i < o->fallbacks && r == 0; i++) {
 		if (strcmp(o->fallback[i].export_name, o->uri.export_name) != 0) {
 			log_error("fallback \"%s\" names another export (it must be the same)",
@@ -230,11 +238,11 @@ static int attach(const struct options *o, char *argv0)
 		}
 		r = resolve(c, &o->fallback[i]);
 	}
-	if (r == 0)
-		r = look_for_device(c, &alive);
 	if (r > 0)
 		return 1;
 	whoami_init(&c->who, &c->addresses);
+	if (r == 0)
+		r = guard_start();
 	if (r == 0)
 		r = resident_prepare(argv0);
 	if (r == 0)

@@ -15,4 +15,7 @@ int attach_run(const struct options *o, char *argv0);
 /* nbdclient detach: asks the resident instance, or does it itself without one. Exit status. */
 int detach_run(const struct options *o);
 
+/* nbdclient resume: has it go on with what it holds back. Exit status. */
+int resume_run(const struct options *o);
+
 #endif

@@ -2,27 +2,17 @@
 /* See client.h. */
 #include "client.h"
 
-#include "alive.h"
 #include "base/log.h"
-#include "proto/names.h"
+#include "link.h"
+#include "network.h"
+#include "try.h"
 
-#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
-
-enum {
-	WATCH_INTERVAL_MS = 1000, /* how often the link's silence is looked at */
-	LOG_AGAIN_S = 60,         /* a failure that lasts is said again after this long */
-	KERNEL_BLOCK_SIZE = 512,  /* the smallest the driver allows: any file system mounts on it */
-};
-
-/* No event of the session; there is nothing to tell it now. */
-enum { EV_NONE = -1 };
 
 static uint32_t chance(struct client *c)
 {
@@ -33,397 +23,100 @@ static uint32_t chance(struct client *c)
 	return c->random;
 }
 
-static const char *server(const struct client *c)
-{
-	return c->address ? c->address->text : "(none yet)";
-}
-
-static void publish(struct client *c)
+void client_publish(struct client *c)
 {
 	const struct session *s = &c->session;
 	struct status st = {
 		.pid = getpid(),
-		.state = s->state,
+		.state = s->shown,
 		.since_ns = s->since_ns,
 		.lost_ns = s->lost_ns,
 		.longest_ns = s->longest_ns,
 		.last_back_ns = s->last_back_ns,
 		.losses = s->losses,
-		.tries = s->backoff.tries,
+		.tries = session_tries(s),
 		.has_first = c->has_first,
 		.first = c->first,
 		.generation = c->who.generation,
-		.is_known = c->is_known,
+		.epoch = c->epoch,
 	};
 
 	if (!c->page)
 		return;
 	snprintf(st.uri, sizeof(st.uri), "%s", c->uri->text);
-	snprintf(st.server, sizeof(st.server), "%s", server(c));
+	snprintf(st.server, sizeof(st.server), "%s", client_server(c));
 	memcpy(st.session_id, c->who.id, sizeof(st.session_id));
 	snprintf(st.machine, sizeof(st.machine), "%s", c->who.machine);
 	snprintf(st.last_error, sizeof(st.last_error), "%.*s", STATUS_ERROR_MAX - 1, c->why);
 	status_publish(c->page, &st);
 }
 
-static void set_why(struct client *c, const char *fmt, ...) _printf_(2, 3);
-static void set_why(struct client *c, const char *fmt, ...)
+void client_drop(struct client *c, unsigned which)
 {
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(c->why, sizeof(c->why), fmt, ap);
-	va_end(ap);
+	if (c->fds[which] >= 0)
+		close(c->fds[which]);
+	c->fds[which] = -1;
 }
 
-/*
- * FNV-1a: to know a text again without keeping it. Numbers count up from try to try ("in use since
- * 12 s"), so they are not part of it.
- */
-static uint64_t hash_of(const char *text)
+/* All but one; SESSION_NOBODY: all. */
+static void drop_others(struct client *c, int but)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (; *text; text++)
-		if (*text < '0' || *text > '9')
-			h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
-	return h;
-}
-
-/*
- * The same failure of the same address again is not news, until a minute has passed. Addresses
- * are tried in turn: with one memory for all, each try would be news.
- */
-static bool is_news(struct client *c, uint64_t now)
-{
-	size_t i = c->address ? (size_t)(c->address - c->addresses.address) : 0;
-	uint64_t hash = hash_of(c->why);
-
-	if (c->said[i].hash == hash && now - c->said[i].at_ns < LOG_AGAIN_S * CLOCK_NS_PER_S)
-		return false;
-	c->said[i].hash = hash;
-	c->said[i].at_ns = now;
-	return true;
-}
-
-static void log_failure(struct client *c, uint64_t now)
-{
-	const struct session *s = &c->session;
-
-	if (!is_news(c, now))
-		return;
-	if (s->was_attached)
-		log_warn("%s: %s (trying for %" PRIu64 " s now, for ever if need be; what uses the "
-			 "device waits)",
-			 c->name, c->why, (now - s->lost_ns) / CLOCK_NS_PER_S);
-	else
-		log_warn("%s: %s (waiting for it, %" PRIu64 " s so far)", c->name, c->why,
-			 (now - s->lost_ns) / CLOCK_NS_PER_S);
-}
-
-/*
- * A failure of one try. Before the first attach, what will not get better by waiting ends the
- * program; after it, nothing does.
- */
-static int failed(struct client *c, bool is_final)
-{
-	uint64_t now = clock_now_ns();
-
-	if (is_final && !c->session.was_attached) {
-		log_error("%s (nothing is attached)", c->why);
-		c->exit_status = 1;
-	} else {
-		log_failure(c, now);
-	}
-	return EV_FAILED;
-}
-
-static void drop(struct client *c)
-{
-	if (c->fd >= 0)
-		close(c->fd);
-	c->fd = -1;
-}
-
-static int do_dial(struct client *c)
-{
-	int r = dial_start(&c->addresses, &c->address);
-
-	if (r < 0) {
-		set_why(c, "cannot reach server %s: %s", server(c), strerror(-r));
-		return failed(c, false);
-	}
-	c->fd = r;
-	return EV_NONE;
-}
-
-static int on_dialled(struct client *c)
-{
-	int r = dial_finish(c->fd);
-
-	if (r < 0) {
-		set_why(c, "cannot reach server %s: %s", server(c), strerror(-r));
-		return failed(c, false);
-	}
-	return EV_CONNECTED;
-}
-
-/* Compares what was negotiated with the first session; without one, takes it as the first. */
-static int compare(struct client *c)
-{
-	char difference[IDENTITY_WHY_MAX];
-
-	if (!c->has_first || identity_same(&c->first, &c->negotiate.identity, difference))
-		return EV_SAME;
-	set_why(c,
-		"REFUSED: export \"%.200s\" at %s is not the one that is attached: %s (the device "
-		"waits; bring the right image back, or detach with --force and attach anew)",
-		c->uri->export_name, server(c), difference);
-	if (is_news(c, clock_now_ns()))
-		log_error("%s: %s", c->name, c->why);
-	return EV_DIFFERENT;
-}
-
-static int on_negotiating(struct client *c)
-{
-	const bool is_checking = c->session.state == SESSION_CHECKING;
-	int r = negotiate_step(&c->negotiate, c->fd);
-
-	switch (r) {
-	case NEGOTIATE_MORE: return EV_NONE;
-	case NEGOTIATE_DONE: return is_checking ? compare(c) : EV_AGREED;
-	case NEGOTIATE_E_FINAL:
-	case NEGOTIATE_E_LATER:
-		set_why(c, "server %s, export \"%.200s\": %.250s", server(c), c->uri->export_name,
-			c->negotiate.why);
-		return failed(c, r == NEGOTIATE_E_FINAL);
-	default:
-		set_why(c, "server %s broke the connection in the %s: %s", server(c),
-			is_checking ? "first read" : "handshake", strerror(-r));
-		return failed(c, false);
-	}
-}
-
-static int do_check(struct client *c)
-{
-	const struct nbd_export_info *info = &c->negotiate.identity.info;
-
-	if (!(info->flags & (NBD_FLAG_SEND_FLUSH | NBD_FLAG_READ_ONLY)) && !c->has_first)
-		log_warn(
-			"%s: export \"%s\" is writable but the server offers no flush: what it has "
-			"acknowledged may be lost in a power cut (use another server, or its "
-			"flush option)",
-			c->name, c->uri->export_name);
-	if (info->size < KERNEL_BLOCK_SIZE || info->block_min > 4096) {
-		set_why(c,
-			"export \"%.200s\" cannot be a disk: its size is %" PRIu64
-			" bytes and its smallest block %u (at least 512 and at most 4096 are "
-			"needed)",
-			c->uri->export_name, info->size, info->block_min);
-		return failed(c, true);
-	}
-	if (!negotiate_start_head(&c->negotiate))
-		return compare(c);
-	return on_negotiating(c);
-}
-
-static void set_name(struct client *c)
-{
-	snprintf(c->name, sizeof(c->name), "nbd%d", c->index);
-}
-
-static int first_connect(struct client *c)
-{
-	const struct nbd_export_info *info = &c->negotiate.identity.info;
-	struct kernel_device dev = {
-		.size_bytes = info->size - info->size % KERNEL_BLOCK_SIZE,
-		.block_size_bytes =
-			info->block_min > KERNEL_BLOCK_SIZE ? info->block_min : KERNEL_BLOCK_SIZE,
-		.flags = info->flags,
-		.backend = c->backend,
-	};
-	struct status before;
-	int r = kernel_connect(&c->kernel, c->fd, &dev, &c->index);
-
-	if (r == KERNEL_E_BUSY && c->index >= 0 && kernel_is_attached(c->index)) {
-		set_why(c, "/dev/nbd%d is attached already (nbdclient status says to what)",
-			c->index);
-		return failed(c, true);
-	}
-	if (r == KERNEL_E_BUSY) {
-		set_why(c, "/dev/nbd%d: somebody has the device open (udev, for a moment?)",
-			c->index);
-		return failed(c, false);
-	}
-	if (r < 0) {
-		set_why(c, "the kernel does not take the connection: %s", strerror(-r));
-		return failed(c, true);
-	}
-	set_name(c);
-	/* Before the first request: larger ones would be answered with errors. */
-	r = kernel_limit_request(c->index, info->block_max);
-	if (r < 0) {
-		set_why(c, "the kernel's requests cannot be limited to the server's %u bytes: %s",
-			info->block_max, strerror(-r));
-		if (kernel_disconnect(&c->kernel, c->index) < 0)
-			log_warn("%s: stays attached", c->name);
-		return failed(c, true);
-	}
-	r = kernel_set_io_timeout(c->index, CLIENT_IO_TIMEOUT_MS);
-	if (r < 0)
-		log_warn("%s: cannot set queue/io_timeout: %s (after an outage, requests that were "
-			 "in flight take 30 s to go on)",
-			 c->name, strerror(-r));
-	c->first = c->negotiate.identity;
-	c->has_first = true;
-	if (!c->page) {
-		r = status_open(c->index, &c->page, &before);
-		if (r != 0)
-			log_warn("%s: no status page in /run/nbdclient: %s (going on without)",
-				 c->name, r < 0 ? strerror(-r) : "in use");
-	}
-	return EV_HANDED;
-}
-
-/*
- * After a reconfiguration of an adopted device: is the new socket in use? The driver drops it
- * without a word while its old one lives, and of that we have no copy to shut down. False: try
- * again, until the old one is dead or answers.
- */
-static bool is_taken(struct client *c, uint64_t received_before)
-{
-	uint8_t head[IDENTITY_HEAD_SIZE];
-
-	if (!alive_check(c->index, CLIENT_ALIVE_WAIT_MS, head)) {
-		set_why(c, "the kernel keeps its old connection, which does not answer");
-		return false;
-	}
-	/* The device answers, but not through our socket: its old link was only slow. */
-	if (c->address->addr.ss_family != AF_UNIX && dial_received(c->fd) == received_before)
-		drop(c);
-	return true;
-}
-
-static int reconnect(struct client *c)
-{
-	uint64_t received = dial_received(c->fd);
-	int r = kernel_reconfigure(&c->kernel, c->index, c->fd, c->backend);
-
-	if (r == 0 && c->is_adopted && !is_taken(c, received))
-		return failed(c, false);
-	if (r == 0) {
-		/* A file system made since then, or mounted since, is what to look for now. */
-		if (c->negotiate.identity.has_uuid) {
-			c->first.has_uuid = true;
-			memcpy(c->first.uuid, c->negotiate.identity.uuid, sizeof(c->first.uuid));
-			c->first.mount_time_s = c->negotiate.identity.mount_time_s;
-			c->first.mount_count = c->negotiate.identity.mount_count;
-		}
-		return EV_HANDED;
-	}
-	if (!kernel_is_attached(c->index)) {
-		log_error("%s: somebody else has disconnected the device (ending)", c->name);
-		c->exit_status = 1;
-		return EV_FAILED;
-	}
-	set_why(c, "the kernel does not take the new connection: %s", strerror(-r));
-	return failed(c, false);
-}
-
-static void after_attach(struct client *c)
-{
-	const struct session *s = &c->session;
-	uint64_t now = clock_now_ns();
-	char flags[120];
-
-	c->link_fd = steal_fd(&c->fd);
-	c->is_known = c->negotiate.hsc.has_session_reply;
-	c->next_watch_ns = now;
-	memset(c->said, 0, sizeof(c->said));
-	c->why[0] = '\0';
-	if (s->losses > 0 || c->is_adopted)
-		log_info("%s: server %s is back after %" PRIu64 ".%" PRIu64
-			 " s; the device goes on",
-			 c->name, server(c), (now - s->lost_ns) / CLOCK_NS_PER_S,
-			 (now - s->lost_ns) / (CLOCK_NS_PER_S / 10) % 10);
-	else
-		log_info("%s: attached export \"%s\" of server %s: %" PRIu64 " bytes, %s", c->name,
-			 c->uri->export_name, server(c), c->first.info.size,
-			 nbd_flags_text(c->first.info.flags, flags, sizeof(flags)));
-	c->is_adopted = false;
-	if (c->on_attached)
-		c->on_attached(c);
-	c->on_attached = NULL;
-}
-
-/* The link is lost: frees whatever of the driver is stuck in a send on it. */
-static void cut(struct client *c)
-{
-	if (c->link_fd < 0)
-		return;
-	(void)shutdown(c->link_fd, SHUT_RDWR);
-	if (c->old_fd >= 0)
-		close(c->old_fd);
-	c->old_fd = steal_fd(&c->link_fd);
-}
-
-static void disconnect(struct client *c)
-{
-	int r;
-
-	drop(c);
-	r = kernel_disconnect(&c->kernel, c->index);
-	if (r < 0)
-		log_error("%s: cannot disconnect: %s", c->name, strerror(-r));
-	else
-		log_info("%s: detached", c->name);
-	status_remove(c->index);
-	c->exit_status = r < 0;
+	for (unsigned i = 0; i < c->addresses.count; i++)
+		if ((int)i != but)
+			client_drop(c, i);
 }
 
 /* Does what the session says; what comes of it at once is the next event. */
-static int perform(struct client *c, enum session_todo todo)
+static int perform(struct client *c, enum session_todo todo, unsigned which)
 {
 	switch (todo) {
 	case DO_NOTHING: break;
-	case DO_DIAL: return do_dial(c);
-	case DO_NEGOTIATE:
-		c->who.generation++;
-		negotiate_start(&c->negotiate, NBD_HSC_GOAL_GO, c->uri->export_name, &c->who);
-		return on_negotiating(c);
-	case DO_CHECK: return do_check(c);
-	case DO_HAND: return c->session.was_attached ? reconnect(c) : first_connect(c);
-	case DO_DROP: drop(c); break;
-	case DO_CUT_DIAL: cut(c); return do_dial(c);
-	case DO_DISCONNECT: disconnect(c); break;
+	case DO_DIAL: return try_dial(c, which);
+	case DO_NEGOTIATE: return try_negotiate(c, which);
+	case DO_CHECK: return try_check(c, which);
+	case DO_SETTLE:
+		drop_others(c, (int)which);
+		link_cut(c);
+		break;
+	case DO_HAND: drop_others(c, (int)which); return link_hand(c, which);
+	case DO_DROP: client_drop(c, which); break;
+	case DO_CUT: link_cut(c); break;
+	case DO_STOP: drop_others(c, SESSION_NOBODY); break;
+	case DO_DISCONNECT:
+		drop_others(c, SESSION_NOBODY);
+		link_disconnect(c);
+		break;
 	}
 	return EV_NONE;
 }
 
-static void step(struct client *c, int ev)
+static void step(struct client *c, int ev, unsigned which)
 {
 	while (ev != EV_NONE && c->exit_status < 0) {
-		enum session_state before = c->session.state;
-		enum session_todo todo;
+		enum session_todo todo = session_step(&c->session, (enum session_event)ev, which,
+						      clock_now_ns(), chance(c));
 
-		todo = session_step(&c->session, (enum session_event)ev, clock_now_ns(), chance(c));
-		if (c->session.state == SESSION_ATTACHED && before != SESSION_ATTACHED &&
-		    ev == EV_HANDED)
-			after_attach(c);
-		ev = perform(c, todo);
+		if (ev == EV_HANDED)
+			link_is_up(c, which);
+		ev = perform(c, todo, which);
 	}
-	publish(c);
+	client_publish(c);
 }
 
-static void on_link_dead(struct client *c, const char *how)
+void client_step(struct client *c, enum session_event ev)
 {
-	if (c->session.state == SESSION_ATTACHED) {
-		set_why(c, "lost server %s: %s", server(c), how);
-		(void)is_news(c, clock_now_ns());
+	step(c, (int)ev, 0);
+}
+
+void client_link_dead(struct client *c, const char *how)
+{
+	if (c->session.link == LINK_UP || c->session.link == LINK_SUSPECT) {
+		client_set_why(c, "lost server %s: %s", client_server(c), how);
+		(void)client_is_news(c, clock_now_ns());
 		log_warn("%s: %s (reconnecting; what uses the device waits until it is back)",
 			 c->name, c->why);
 	}
-	step(c, EV_LINK_DEAD);
+	client_step(c, EV_LINK_DEAD);
 }
 
 static void on_netlink(struct client *c)
@@ -432,13 +125,23 @@ static void on_netlink(struct client *c)
 
 	while ((r = kernel_next_dead(&c->kernel, &index)) == 1)
 		if (index == c->index)
-			on_link_dead(c, "the connection is dead");
+			client_link_dead(c, "the connection is dead");
 	/*
 	 * With messages lost, ours may be among them: our copy of the socket tells. An adopted
 	 * device has none; there, better one reconnection too many.
 	 */
-	if (r == -ENOBUFS && c->session.state == SESSION_ATTACHED && c->link_fd < 0)
-		on_link_dead(c, "the kernel's messages were lost");
+	if (r == -ENOBUFS && c->session.link == LINK_UP && c->link_fd < 0)
+		client_link_dead(c, "the kernel's messages were lost");
+}
+
+static void resume(struct client *c)
+{
+	if (c->session.shown != SESSION_HELD) {
+		log_info("%s: nothing is held; there is nothing to resume", c->name);
+		return;
+	}
+	c->takes_risk = true;
+	client_step(c, EV_RESUME);
 }
 
 /* What a signal asks for. Only nbdclient detach's SIGUSR1 and SIGUSR2 end a resident client. */
@@ -454,98 +157,52 @@ static void on_signal(struct client *c)
 	} else if (si.ssi_signo == SIGUSR1 || si.ssi_signo == SIGUSR2) {
 		/* By force: a driver that is stuck in a send would not let DISCONNECT in. */
 		if (si.ssi_signo == SIGUSR2)
-			cut(c);
-		step(c, EV_DETACH);
+			link_cut(c);
+		client_step(c, EV_DETACH);
+	} else if ((int)si.ssi_signo == SIGRTMIN) {
+		resume(c);
 	} else {
 		log_info("%s: goes on in spite of signal %u (nbdclient detach ends it)", c->name,
 			 si.ssi_signo);
 	}
 }
 
-static void on_deadline(struct client *c)
+/* One thing at a time: what one does may have made the others void. */
+static void on_due(struct client *c, uint64_t now_ns)
 {
-	switch (c->session.state) {
-	case SESSION_DIALLING:
-		set_why(c, "cannot reach server %s: no answer", server(c));
-		log_failure(c, clock_now_ns());
-		break;
-	case SESSION_NEGOTIATING:
-	case SESSION_CHECKING:
-		set_why(c, "server %s accepts connections but does not answer", server(c));
-		log_failure(c, clock_now_ns());
-		break;
-	case SESSION_WAITING:
-	case SESSION_READY:
-	case SESSION_ATTACHED:
-	case SESSION_REFUSED:
-	case SESSION_DETACHING: break;
-	}
-	step(c, EV_DEADLINE);
+	int which = session_due(&c->session, now_ns);
+
+	if (which == SESSION_NOBODY)
+		return;
+	try_on_deadline(c, (unsigned)which);
+	step(c, EV_DUE, (unsigned)which);
 }
 
-static short socket_events(const struct client *c)
+static void min_deadline(uint64_t *deadline_ns, uint64_t other_ns)
 {
-	switch (c->session.state) {
-	case SESSION_DIALLING: return POLLOUT;
-	case SESSION_NEGOTIATING:
-	case SESSION_CHECKING: return negotiate_events(&c->negotiate);
-	case SESSION_WAITING:
-	case SESSION_READY:
-	case SESSION_ATTACHED:
-	case SESSION_REFUSED:
-	case SESSION_DETACHING: break;
-	}
-	return 0;
-}
-
-static void on_socket(struct client *c)
-{
-	switch (c->session.state) {
-	case SESSION_DIALLING: step(c, on_dialled(c)); break;
-	case SESSION_NEGOTIATING:
-	case SESSION_CHECKING: step(c, on_negotiating(c)); break;
-	case SESSION_READY: /* it died while the driver's old one was settling */
-		set_why(c, "server %s broke the connection", server(c));
-		step(c, failed(c, false));
-		break;
-	case SESSION_WAITING:
-	case SESSION_ATTACHED:
-	case SESSION_REFUSED:
-	case SESSION_DETACHING: break;
-	}
+	if (other_ns < *deadline_ns)
+		*deadline_ns = other_ns;
 }
 
 static uint64_t next_deadline(const struct client *c)
 {
-	uint64_t deadline = c->session.deadline_ns;
+	uint64_t deadline_ns = session_deadline(&c->session);
 
-	if (c->session.state == SESSION_ATTACHED && c->link_fd >= 0 && c->next_watch_ns < deadline)
-		deadline = c->next_watch_ns;
-	if (!c->session.was_attached && c->connect_deadline_ns < deadline)
-		deadline = c->connect_deadline_ns;
-	return deadline;
-}
-
-static void watch_link(struct client *c, uint64_t now)
-{
-	if (c->session.state != SESSION_ATTACHED || c->link_fd < 0 || now < c->next_watch_ns)
-		return;
-	c->next_watch_ns = now + WATCH_INTERVAL_MS * CLOCK_NS_PER_MS;
-	if (c->old_fd >= 0 && now - c->session.since_ns > 5 * CLOCK_NS_PER_S) {
-		close(c->old_fd);
-		c->old_fd = -1;
-	}
-	if (dial_is_silent(c->link_fd))
-		on_link_dead(c, "its network is silent");
+	min_deadline(&deadline_ns, link_deadline(c));
+	if (!c->session.was_attached)
+		min_deadline(&deadline_ns, c->connect_deadline_ns);
+	return deadline_ns;
 }
 
 int client_init(struct client *c)
 {
 	sigset_t signals;
 
-	c->fd = -1;
+	for (unsigned i = 0; i < DIAL_ADDRESSES_MAX; i++)
+		c->fds[i] = -1;
 	c->link_fd = -1;
 	c->old_fd = -1;
+	c->files = (struct kernel_files){ -1, -1 };
 	c->exit_status = -1;
 	if (getrandom(&c->random, sizeof(c->random), GRND_NONBLOCK) != sizeof(c->random))
 		c->random = (uint32_t)clock_now_ns() ^ (uint32_t)getpid();
@@ -553,11 +210,17 @@ int client_init(struct client *c)
 	if (c->index == KERNEL_INDEX_ANY)
 		snprintf(c->name, sizeof(c->name), "nbd");
 	else
-		set_name(c);
+		snprintf(c->name, sizeof(c->name), "nbd%d", c->index);
+	c->network_fd = network_open();
+	if (c->network_fd < 0)
+		log_warn("%s: the kernel does not tell of network changes: %s (after one, it takes "
+			 "longer to reconnect)",
+			 c->name, strerror(-c->network_fd));
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGUSR1);
 	sigaddset(&signals, SIGUSR2);
+	sigaddset(&signals, SIGRTMIN);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
@@ -569,19 +232,26 @@ int client_init(struct client *c)
 
 static void poll_once(struct client *c)
 {
-	enum { PFD_SIGNAL, PFD_NETLINK, PFD_SOCKET, PFD_LINK, PFD_COUNT };
-	struct pollfd pfd[PFD_COUNT] = {
+	enum { PFD_SIGNAL, PFD_NETLINK, PFD_LINK, PFD_NETWORK, PFD_PROBE, PFD_TRIES };
+	struct pollfd pfd[PFD_TRIES + DIAL_ADDRESSES_MAX] = {
 		[PFD_SIGNAL] = { .fd = c->signal_fd, .events = POLLIN },
 		[PFD_NETLINK] = { .fd = c->kernel.events_fd, .events = POLLIN },
-		[PFD_SOCKET] = { .fd = c->fd, .events = socket_events(c) },
 		/* Data on it is the driver's: only its end is ours to see. */
 		[PFD_LINK] = { .fd = c->link_fd, .events = POLLRDHUP },
+		[PFD_NETWORK] = { .fd = c->network_fd, .events = POLLIN },
+		[PFD_PROBE] = { .fd = c->probe.fd, .events = POLLIN },
 	};
-	uint64_t now = clock_now_ns();
+	const unsigned tries = c->addresses.count;
+	uint64_t now_ns = clock_now_ns();
+	unsigned which = 0;
 
-	if (poll(pfd, PFD_COUNT, clock_poll_ms(now, next_deadline(c))) < 0)
+	for (unsigned i = 0; i < tries; i++)
+		pfd[PFD_TRIES + i] = (struct pollfd){ .fd = c->fds[i], .events = try_events(c, i) };
+	if (poll(pfd, PFD_TRIES + tries, clock_poll_ms(now_ns, next_deadline(c))) < 0)
 		return; /* EINTR: nothing of pfd is valid */
-	now = clock_now_ns();
+	now_ns = clock_now_ns();
+	while (which < tries && !pfd[PFD_TRIES + which].revents)
+		which++;
 
 	/* One at a time: what one event does may have made the others void. */
 	if (pfd[PFD_SIGNAL].revents) {
@@ -589,33 +259,30 @@ static void poll_once(struct client *c)
 	} else if (pfd[PFD_NETLINK].revents) {
 		on_netlink(c);
 	} else if (pfd[PFD_LINK].revents) {
-		on_link_dead(c, "it closed the connection");
-	} else if (pfd[PFD_SOCKET].revents) {
-		on_socket(c);
-	} else if (now >= c->session.deadline_ns) {
-		on_deadline(c);
-	} else if (!c->session.was_attached && now >= c->connect_deadline_ns) {
+		client_link_dead(c, "it closed the connection");
+	} else if (pfd[PFD_NETWORK].revents) {
+		link_on_network(c, network_read(c->network_fd));
+	} else if (pfd[PFD_PROBE].revents) {
+		link_on_probe(c);
+	} else if (which < tries) {
+		step(c, try_on_socket(c, which), which);
+	} else if (!c->session.was_attached && now_ns >= c->connect_deadline_ns) {
 		log_error("%s (gave up after --connect-timeout; nothing is attached)",
 			  c->why[0] ? c->why : "the server did not answer");
 		c->exit_status = 1;
+	} else {
+		on_due(c, now_ns);
 	}
-	watch_link(c, now);
+	link_watch(c, now_ns);
 }
 
 int client_run(struct client *c, bool is_alive)
 {
-	session_init(&c->session, clock_now_ns());
+	session_init(&c->session, c->addresses.count, clock_now_ns());
 	c->session.was_attached = c->is_adopted;
-	if (is_alive) {
-		c->is_adopted = false;
-		step(c, EV_ADOPTED);
-		log_info("%s: adopted; its link is alive", c->name);
-		if (c->on_attached)
-			c->on_attached(c);
-		c->on_attached = NULL;
-	} else {
-		step(c, EV_START);
-	}
+	client_step(c, is_alive ? EV_ADOPTED : EV_START);
+	if (is_alive)
+		link_is_adopted(c);
 	while (c->exit_status < 0)
 		poll_once(c);
 	return c->exit_status;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* nbdclient detach, see attach.h. Never leaves written data behind unless forced to. */
+/* nbdclient detach and resume, see attach.h. Never leaves written data behind unless forced to. */
 #include "attach.h"
 
 #include "base/clock.h"
@@ -145,6 +145,30 @@ int detach_run(const struct options *o)
 	if (r < 0) {
 		log_error("/dev/nbd%d: cannot detach: %s%s", o->index, strerror(-r),
 			  r == -ETIMEDOUT && !o->force ? " (use --force)" : "");
+		return 1;
+	}
+	return 0;
+}
+
+int resume_run(const struct options *o)
+{
+	struct status st;
+	bool is_attended = false;
+
+	if (status_read(o->index, &st, &is_attended) < 0 || !is_attended) {
+		log_error("/dev/nbd%d is not attached, or nobody looks after it (nbdclient status "
+			  "tells more)",
+			  o->index);
+		return 1;
+	}
+	if (st.state != SESSION_HELD) {
+		log_error("/dev/nbd%d is not held, it is %s (there is nothing to resume)", o->index,
+			  session_state_name(st.state));
+		return 1;
+	}
+	if (kill(st.pid, SIGRTMIN) < 0) {
+		log_error("/dev/nbd%d: cannot tell nbdclient, process %d: %s", o->index,
+			  (int)st.pid, strerror(errno));
 		return 1;
 	}
 	return 0;

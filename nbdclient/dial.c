@@ -11,6 +11,9 @@
 #include <string.h>
 #include <sys/un.h>
 
+/* See dial_is_in_trouble(). */
+enum { TROUBLE_MS = 1000 };
+
 static int add(struct dial_list *list, const void *addr, socklen_t size, const char *text)
 {
 	struct dial_address *a;
@@ -91,13 +94,11 @@ static int set_tcp_options(int fd)
 	return 0;
 }
 
-int dial_start(struct dial_list *list, const struct dial_address **used)
+int dial_start(const struct dial_address *a)
 {
-	const struct dial_address *a = &list->address[list->next++ % list->count];
 	_cleanup_close_ int fd = -1;
 	int r;
 
-	*used = a;
 	fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
@@ -139,11 +140,39 @@ bool dial_is_silent(int fd)
 	return true;
 }
 
-uint64_t dial_received(int fd)
+bool dial_is_in_trouble(int fd)
 {
 	struct tcp_info info = { 0 };
 	socklen_t size = sizeof(info);
 
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 ? 0
-								       : info.tcpi_bytes_received;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+		return false;
+	return (info.tcpi_retransmits > 0 || info.tcpi_probes > 1) &&
+	       info.tcpi_last_ack_recv > TROUBLE_MS;
+}
+
+bool dial_has_address(int fd)
+{
+	struct sockaddr_storage own;
+	socklen_t size = sizeof(own);
+	_cleanup_close_ int probe_fd = -1;
+
+	if (getsockname(fd, (struct sockaddr *)&own, &size) < 0 || own.ss_family == AF_UNIX)
+		return true;
+	/* Any port: only the address is in question. */
+	if (own.ss_family == AF_INET)
+		((struct sockaddr_in *)&own)->sin_port = 0;
+	else if (own.ss_family == AF_INET6)
+		((struct sockaddr_in6 *)&own)->sin6_port = 0;
+	probe_fd = socket(own.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return probe_fd < 0 || bind(probe_fd, (struct sockaddr *)&own, size) == 0 ||
+	       errno != EADDRNOTAVAIL;
+}
+
+uint64_t dial_sent(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t size = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 ? 0 : info.tcpi_bytes_sent;
 }

@@ -24,7 +24,7 @@ struct dial_address {
 
 struct dial_list {
 	struct dial_address address[DIAL_ADDRESSES_MAX];
-	unsigned count, next;
+	unsigned count;
 };
 
 /*
@@ -34,11 +34,10 @@ struct dial_list {
 int dial_resolve(struct dial_list *list, const struct uri *u, const char **why) _must_check_;
 
 /*
- * Starts connecting to the next address in turn; *used says which. Returns a non-blocking,
- * close-on-exec socket on which POLLOUT means: ask dial_finish(). Negative errno: this address
- * failed at once.
+ * Starts connecting. Returns a non-blocking, close-on-exec socket on which POLLOUT means: ask
+ * dial_finish(). Negative errno: it failed at once.
  */
-int dial_start(struct dial_list *list, const struct dial_address **used) _must_check_;
+int dial_start(const struct dial_address *address) _must_check_;
 
 /* 0 when the connection stands, else negative errno. */
 int dial_finish(int fd) _must_check_;
@@ -50,8 +49,18 @@ int dial_finish(int fd) _must_check_;
  */
 bool dial_is_silent(int fd);
 
-/* How many bytes the connection has received so far; 0 for a unix socket. */
-uint64_t dial_received(int fd);
+/*
+ * Whether the peer has not answered for a second what it was sent, or asked. Means nothing by
+ * itself (a segment was lost), but much when the network has just come back: TCP would wait for
+ * its next repetition, and that may be far away.
+ */
+bool dial_is_in_trouble(int fd);
+
+/* Whether the connection's own address is one of this machine's. True for unix sockets. */
+bool dial_has_address(int fd);
+
+/* How many bytes the connection has sent so far; 0 for a unix socket. */
+uint64_t dial_sent(int fd);
 
 enum {
 	/* A lost network is found in at most this and a second, idle or busy. */

@@ -31,6 +31,14 @@ void identity_read_head(struct identity *id, const uint8_t head[static IDENTITY_
 		(uint16_t)(head[EXT_S_MNT_COUNT] | (unsigned)head[EXT_S_MNT_COUNT + 1] << 8);
 }
 
+void identity_take_head(struct identity *id, const struct identity *from)
+{
+	id->has_uuid = from->has_uuid;
+	memcpy(id->uuid, from->uuid, sizeof(id->uuid));
+	id->mount_time_s = from->mount_time_s;
+	id->mount_count = from->mount_count;
+}
+
 bool identity_same(const struct identity *first, const struct identity *now,
 		   char why[static IDENTITY_WHY_MAX])
 {

@@ -34,6 +34,9 @@ struct identity {
  */
 void identity_read_head(struct identity *id, const uint8_t head[static IDENTITY_HEAD_SIZE]);
 
+/* What identity_read_head() said of one, for another of the same export. */
+void identity_take_head(struct identity *id, const struct identity *from);
+
 /*
  * Whether now may go on where first began. False: why says the difference, for a person. A
  * superset of flags is the same; a first session without a file system says nothing of UUIDs.

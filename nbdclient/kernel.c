@@ -5,10 +5,12 @@
 #include "base/fd.h"
 #include "base/parse.h"
 
+#include <fcntl.h>
 #include <linux/genetlink.h>
 #include <linux/nbd-netlink.h>
 #include <linux/netlink.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -294,6 +296,17 @@ int kernel_reconfigure(struct kernel *k, int index, int fd, const char *backend)
 	return transact(k, &m, NULL);
 }
 
+int kernel_set_timeout(struct kernel *k, int index, const char *backend, unsigned seconds)
+{
+	struct message m;
+
+	message_start(&m, k->family, NBD_CMD_RECONFIGURE, k->sequence++);
+	put_u32(&m, NBD_ATTR_INDEX, (uint32_t)index);
+	put_attr(&m, NBD_ATTR_BACKEND_IDENTIFIER, backend, strlen(backend) + 1);
+	put_u64(&m, NBD_ATTR_TIMEOUT, seconds);
+	return transact(k, &m, NULL);
+}
+
 int kernel_disconnect(struct kernel *k, int index)
 {
 	struct message m;
@@ -330,13 +343,47 @@ int kernel_next_dead(struct kernel *k, int *index)
 	}
 }
 
-int kernel_set_io_timeout(int index, unsigned ms)
+static int open_file(int index, const char *name, int flags)
 {
-	char path[64], text[16];
+	char path[64];
 
-	snprintf(path, sizeof(path), "/sys/block/nbd%d/queue/io_timeout", index);
-	snprintf(text, sizeof(text), "%u", ms);
-	return fd_write_file(path, text);
+	snprintf(path, sizeof(path), "/sys/block/nbd%d/%s", index, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+void kernel_open_files(int index, struct kernel_files *f)
+{
+	f->io_timeout_fd = open_file(index, "queue/io_timeout", O_WRONLY);
+	f->stat_fd = open_file(index, "stat", O_RDONLY);
+}
+
+int kernel_set_io_timeout(struct kernel_files *f, unsigned ms)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u", ms);
+
+	return pwrite(f->io_timeout_fd, text, (size_t)n, 0) < 0 ? -errno : 0;
+}
+
+bool kernel_read_progress(struct kernel_files *f, uint64_t *completed, bool *has_more)
+{
+	/* Documentation/admin-guide/iostats.rst; flushes are counted since Linux 5.5. */
+	enum { READS = 0, WRITES = 4, IN_FLIGHT = 8, DISCARDS = 11, FLUSHES = 15, FIELDS = 16 };
+	uint64_t field[FIELDS] = { 0 };
+	char text[512], *p = text, *end;
+	ssize_t n = pread(f->stat_fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	for (size_t i = 0; i < FIELDS; i++, p = end) {
+		field[i] = strtoull(p, &end, 10);
+		if (end == p)
+			break;
+	}
+	*completed = field[READS] + field[WRITES] + field[DISCARDS] + field[FLUSHES];
+	*has_more = field[IN_FLIGHT] > 0;
+	return true;
 }
 
 int kernel_limit_request(int index, uint32_t max_bytes)

@@ -20,6 +20,7 @@ int main(int argc, char **argv)
 	switch (o.command) {
 	case OPTIONS_ATTACH: return attach_run(&o, argv[0]);
 	case OPTIONS_DETACH: return detach_run(&o);
+	case OPTIONS_RESUME: return resume_run(&o);
 	case OPTIONS_STATUS: return query_status(&o);
 	case OPTIONS_INFO: return query_info(&o);
 	case OPTIONS_LIST: return query_list(&o);

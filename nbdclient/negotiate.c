@@ -25,11 +25,9 @@ void negotiate_start(struct negotiate *n, enum nbd_hsc_goal goal, const char *na
 bool negotiate_start_head(struct negotiate *n)
 {
 	const struct nbd_export_info *info = &n->identity.info;
-	uint32_t length = IDENTITY_HEAD_SIZE;
+	const uint32_t length = IDENTITY_HEAD_SIZE;
 
-	if (length < info->block_min)
-		length = info->block_min;
-	if (info->size < length || info->block_max < length)
+	if (info->block_min > length || info->size < length || info->block_max < length)
 		return false;
 	nbd_request_encode(&(struct nbd_request){ .type = NBD_CMD_READ, .length = length },
 			   n->request);

@@ -31,8 +31,7 @@ struct negotiate {
 	bool is_reading_head;
 	size_t have, want, sent;
 	uint8_t request[NBD_REQUEST_SIZE];
-	/* A server may allow no block smaller than 64 KiB. */
-	uint8_t reply[NBD_SIMPLE_REPLY_SIZE + 65536];
+	uint8_t reply[NBD_SIMPLE_REPLY_SIZE + IDENTITY_HEAD_SIZE];
 };
 
 /*
@@ -42,7 +41,10 @@ struct negotiate {
 void negotiate_start(struct negotiate *n, enum nbd_hsc_goal goal, const char *name,
 		     const struct nbd_session *session);
 
-/* Starts reading the head, after the handshake for GO. False: the export is too small for one. */
+/*
+ * Starts reading the head, after the handshake for GO. False: the export is too small for one, or
+ * has larger blocks than a disk may have.
+ */
 bool negotiate_start_head(struct negotiate *n);
 
 /* Goes on as far as the socket allows. NEGOTIATE_* or negative errno: the connection broke. */

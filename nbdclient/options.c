@@ -25,6 +25,8 @@ const char options_help[] =
 	"      --ready-fd N                   write a newline to descriptor N when attached\n"
 	"  nbdclient detach DEVICE            let go of a device\n"
 	"      --force                        even if it is in use or its server is away\n"
+	"  nbdclient resume DEVICE            go on with a device that is held, at the risk of a\n"
+	"                                     damaged file system (status says why it is held)\n"
 	"  nbdclient status [DEVICE]          what is attached, and how it is\n"
 	"      --json                         the same for programs\n"
 	"  nbdclient info URI [--json]        what a server says of an export\n"
@@ -74,6 +76,7 @@ static const struct {
 	  { OPT_DEVICE, OPT_FALLBACK, OPT_CONNECT_TIMEOUT, OPT_CONNECTIONS, OPT_FOREGROUND,
 	    OPT_READY_FD } },
 	{ "detach", OPTIONS_DETACH, true, true, { OPT_FORCE } },
+	{ "resume", OPTIONS_RESUME, true, true, { 0 } },
 	{ "status", OPTIONS_STATUS, false, true, { OPT_JSON } },
 	{ "info", OPTIONS_INFO, true, true, { OPT_JSON } },
 	{ "list", OPTIONS_LIST, true, true, { OPT_JSON } },
@@ -144,7 +147,8 @@ static int take_option(struct options *o, int opt, const char *value)
 
 static int take_argument(struct options *o, const char *text)
 {
-	if (o->command == OPTIONS_DETACH || o->command == OPTIONS_STATUS)
+	if (o->command == OPTIONS_DETACH || o->command == OPTIONS_RESUME ||
+	    o->command == OPTIONS_STATUS)
 		return take_device(o, text);
 	return take_uri(&o->uri, text);
 }
@@ -178,12 +182,12 @@ int options_parse(struct options *o, int argc, char **argv)
 	}
 
 	if (optind == argc)
-		return usage("no command", NULL, "attach, detach, status, info or list");
+		return usage("no command", NULL, "attach, detach, resume, status, info or list");
 	while (command < ARRAY_SIZE(commands) && strcmp(commands[command].name, argv[optind]) != 0)
 		command++;
 	if (command == ARRAY_SIZE(commands))
 		return usage("command", argv[optind],
-			     "not one of attach, detach, status, info, list");
+			     "not one of attach, detach, resume, status, info, list");
 	o->command = commands[command].command;
 	optind++;
 

@@ -45,8 +45,10 @@ static int connect_to(const struct uri *u, uint64_t deadline)
 		return -1;
 	}
 	for (unsigned i = 0; i < list.count; i++) {
-		_cleanup_close_ int fd = dial_start(&list, &a);
+		_cleanup_close_ int fd = -1;
 
+		a = &list.address[i];
+		fd = dial_start(a);
 		r = fd < 0 ? fd : wait_for(fd, POLLOUT, deadline);
 		if (r == 0)
 			r = dial_finish(fd);

@@ -50,16 +50,37 @@ static uint64_t seconds(uint64_t since_ns)
 enum { SESSION_TEXT = 2 * NBD_SESSION_ID_SIZE + 1 };
 
 /* As nbdserve shows it. */
-static void session_text(const struct status *st, char out[static SESSION_TEXT])
+static void id_text(const uint8_t id[static NBD_SESSION_ID_SIZE], char out[static SESSION_TEXT])
 {
 	for (size_t i = 0; i < NBD_SESSION_ID_SIZE; i++)
-		snprintf(out + 2 * i, 3, "%02x", st->session_id[i]);
+		snprintf(out + 2 * i, 3, "%02x", id[i]);
+}
+
+static const char *durability(const struct epoch *e)
+{
+	return e->durability == NBD_DURABILITY_WRITE ? "write" : "flush";
+}
+
+static void print_epoch(const struct epoch *e)
+{
+	char boot_id[SESSION_TEXT];
+
+	if (!e->is_known)
+		return;
+	id_text(e->boot_id, boot_id);
+	printf(", \"durability\": \"%s\", \"server_boot_id\": \"%s\"", durability(e), boot_id);
+}
+
+/* A successor knows the epoch of the link that it found; the server has not heard of it yet. */
+static bool is_known(const struct status *st)
+{
+	return st->epoch.is_known && st->generation > 0;
 }
 
 static void print_text(const struct device *d)
 {
 	const struct status *st = &d->st;
-	bool is_up = st->state == SESSION_ATTACHED;
+	bool is_up = session_state_is_up(st->state);
 	char session[SESSION_TEXT];
 
 	printf("/dev/nbd%d  %s  %s  %" PRIu64 " bytes\n", d->index, state_of(d),
@@ -75,11 +96,14 @@ static void print_text(const struct device *d)
 	       (int)st->pid);
 	if (!is_up)
 		printf("    waits: %s; try %u\n", st->last_error, st->tries);
-	if (st->is_known) {
-		session_text(st, session);
+	else if (st->state == SESSION_SUSPECT)
+		printf("    waits: %s\n", st->last_error);
+	if (is_known(st)) {
+		id_text(st->session_id, session);
 		printf("    known to the server as machine %s, session %s, generation %" PRIu64
-		       "\n",
-		       st->machine, session, st->generation);
+		       "\n    what it acknowledges survives its power cut %s\n",
+		       st->machine, session, st->generation,
+		       st->epoch.durability == NBD_DURABILITY_WRITE ? "at once" : "when flushed");
 	}
 	if (st->losses > 0)
 		printf("    lost the server %u time%s, longest for %" PRIu64 ".%" PRIu64 " s\n",
@@ -103,16 +127,17 @@ static void print_json(const struct device *d)
 		json_put_string(stdout, st->server);
 		printf(", \"outages\": %u, \"longest_outage_ms\": %" PRIu64 ", \"tries\": %u",
 		       st->losses, st->longest_ns / CLOCK_NS_PER_MS, st->tries);
-		if (st->state != SESSION_ATTACHED)
+		if (!session_state_is_up(st->state))
 			printf(", \"outage_ms\": %" PRIu64,
 			       (clock_now_ns() - st->lost_ns) / CLOCK_NS_PER_MS);
 		printf(", \"last_error\": ");
 		json_put_string(stdout, st->last_error);
-		session_text(st, session);
+		id_text(st->session_id, session);
 		printf(", \"session\": \"%s\", \"generation\": %" PRIu64
 		       ", \"session_is_known\": %s, \"machine\": ",
-		       session, st->generation, st->is_known ? "true" : "false");
+		       session, st->generation, is_known(st) ? "true" : "false");
 		json_put_string(stdout, st->machine);
+		print_epoch(&st->epoch);
 		if (st->has_first && st->first.has_uuid) {
 			parse_format_uuid(st->first.uuid, uuid);
 			printf(", \"filesystem_uuid\": \"%s\"", uuid);

@@ -4,62 +4,153 @@
 
 #include <string.h>
 
-static void enter(struct session *s, enum session_state state, uint64_t now_ns,
-		  uint64_t deadline_ns)
+enum { LONG_DIAL_EVERY = 4 };
+
+static void idle(struct session *s, unsigned which, uint64_t due_ns)
 {
-	s->state = state;
-	s->since_ns = now_ns;
-	s->deadline_ns = deadline_ns;
+	s->tries[which].state = TRY_IDLE;
+	s->tries[which].due_ns = due_ns;
+	if (s->active == (int)which)
+		s->active = SESSION_NOBODY;
 }
 
-void session_init(struct session *s, uint64_t now_ns)
+static void all_idle(struct session *s)
+{
+	for (unsigned i = 0; i < s->tries_count; i++)
+		idle(s, i, CLOCK_NEVER);
+}
+
+void session_init(struct session *s, unsigned addresses, uint64_t now_ns)
 {
 	memset(s, 0, sizeof(*s));
-	enter(s, SESSION_WAITING, now_ns, CLOCK_NEVER);
-	backoff_start(&s->backoff, now_ns);
+	s->tries_count = addresses;
+	s->active = SESSION_NOBODY;
+	all_idle(s);
+	s->shown = SESSION_LOST;
+	s->since_ns = now_ns;
 	s->lost_ns = now_ns;
 }
 
-static enum session_todo dial(struct session *s, uint64_t now_ns)
+/* Begins to look for a server: the preferred address at once, the others soon after. */
+static void seek(struct session *s, uint64_t now_ns)
 {
-	enter(s, SESSION_DIALLING, now_ns, now_ns + SESSION_DIAL_NS);
+	unsigned rank = 0;
+
+	for (unsigned i = 0; i < s->tries_count; i++) {
+		struct session_try *t = &s->tries[i];
+
+		if (t->state != TRY_IDLE) /* begun while the link was suspect */
+			continue;
+		if (i != s->preferred)
+			rank++;
+		t->verdict = VERDICT_NONE;
+		backoff_start(&t->backoff, now_ns);
+		t->due_ns = now_ns + (i == s->preferred ? 0 : rank * SESSION_STAGGER_NS);
+	}
+}
+
+/* The try came to nothing: it begins anew after a while. */
+static enum session_todo retry(struct session *s, unsigned which, uint64_t now_ns, uint32_t chance)
+{
+	struct session_try *t = &s->tries[which];
+	uint64_t due_ns = backoff_next(&t->backoff, now_ns, chance);
+
+	/* A server that accepts and then says nothing is hung: it is not asked so often. */
+	if (t->state >= TRY_NEGOTIATING && now_ns >= t->due_ns &&
+	    due_ns < now_ns + SESSION_IMPATIENT_NS)
+		due_ns = now_ns + SESSION_IMPATIENT_NS;
+	if (s->link == LINK_SUSPECT)
+		due_ns = now_ns + SESSION_SUSPECT_NS;
+	t->verdict = VERDICT_NONE;
+	idle(s, which, due_ns);
+	return DO_DROP;
+}
+
+static enum session_todo not_now(struct session *s, unsigned which, uint64_t now_ns, bool is_unsafe)
+{
+	s->tries[which].verdict = is_unsafe ? VERDICT_UNSAFE : VERDICT_REFUSED;
+	idle(s, which, now_ns + SESSION_REFUSED_NS);
+	return DO_DROP;
+}
+
+static bool is_anyone_waiting(const struct session *s)
+{
+	for (unsigned i = 0; i < s->tries_count; i++)
+		if (s->tries[i].state == TRY_CONNECTED)
+			return true;
+	return false;
+}
+
+static uint64_t patience(const struct session *s, uint64_t now_ns)
+{
+	return now_ns + (is_anyone_waiting(s) ? SESSION_IMPATIENT_NS : SESSION_NEGOTIATE_NS);
+}
+
+static enum session_todo dial(struct session *s, unsigned which, uint64_t now_ns)
+{
+	struct session_try *t = &s->tries[which];
+	bool is_long = t->backoff.tries % LONG_DIAL_EVERY == LONG_DIAL_EVERY - 1;
+
+	t->state = TRY_DIALLING;
+	t->due_ns = now_ns + (is_long ? SESSION_DIAL_LONG_NS : SESSION_DIAL_NS);
 	return DO_DIAL;
 }
 
-/* The try came to nothing: close what there is of it, wait, try again. */
-static enum session_todo retry(struct session *s, uint64_t now_ns, uint32_t chance)
+static enum session_todo negotiate(struct session *s, unsigned which, uint64_t now_ns)
 {
-	enter(s, SESSION_WAITING, now_ns, backoff_next(&s->backoff, now_ns, chance));
-	return DO_DROP;
+	s->active = (int)which;
+	s->tries[which].state = TRY_NEGOTIATING;
+	s->tries[which].due_ns = patience(s, now_ns);
+	return DO_NEGOTIATE;
 }
 
-static enum session_todo refuse(struct session *s, uint64_t now_ns)
+static enum session_todo connected(struct session *s, unsigned which, uint64_t now_ns)
 {
-	enter(s, SESSION_REFUSED, now_ns, now_ns + SESSION_REFUSED_NS);
-	return DO_DROP;
-}
+	struct session_try *active;
 
-static enum session_todo hand_when_allowed(struct session *s, uint64_t now_ns)
-{
-	if (now_ns >= s->not_before_ns) {
-		enter(s, SESSION_READY, now_ns, CLOCK_NEVER);
-		return DO_HAND;
-	}
-	enter(s, SESSION_READY, now_ns, s->not_before_ns);
+	if (s->active == SESSION_NOBODY)
+		return negotiate(s, which, now_ns);
+	s->tries[which].state = TRY_CONNECTED;
+	s->tries[which].due_ns = CLOCK_NEVER;
+	active = &s->tries[s->active];
+	if (active->state != TRY_READY && active->due_ns > now_ns + SESSION_IMPATIENT_NS)
+		active->due_ns = now_ns + SESSION_IMPATIENT_NS;
 	return DO_NOTHING;
 }
 
-static enum session_todo lost(struct session *s, uint64_t now_ns)
+static uint64_t not_before(const struct session *s)
 {
-	s->lost_ns = now_ns;
-	s->losses++;
-	s->not_before_ns = now_ns + SESSION_SETTLE_NS;
-	backoff_start(&s->backoff, now_ns);
-	enter(s, SESSION_DIALLING, now_ns, now_ns + SESSION_DIAL_NS);
-	return DO_CUT_DIAL;
+	return s->settled_ns > s->quiet_ns ? s->settled_ns : s->quiet_ns;
 }
 
-static enum session_todo attached(struct session *s, uint64_t now_ns)
+static void count_loss(struct session *s, uint64_t now_ns)
+{
+	s->link = LINK_NONE;
+	s->lost_ns = now_ns;
+	s->losses++;
+	s->settled_ns = now_ns + SESSION_SETTLE_NS;
+	s->quiet_ns = now_ns + s->quiet_time_ns;
+}
+
+/* This one it is. Nobody else may negotiate from now on. */
+static enum session_todo chosen(struct session *s, unsigned which, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < s->tries_count; i++)
+		if (i != which)
+			idle(s, i, CLOCK_NEVER);
+	if (s->link == LINK_SUSPECT)
+		count_loss(s, now_ns); /* of our own will */
+	s->tries[which].state = TRY_READY;
+	s->tries[which].verdict = VERDICT_NONE;
+	if (now_ns >= not_before(s)) {
+		s->tries[which].due_ns = CLOCK_NEVER;
+		return DO_HAND;
+	}
+	s->tries[which].due_ns = not_before(s);
+	return DO_SETTLE;
+}
+
+static enum session_todo handed(struct session *s, unsigned which, uint64_t now_ns)
 {
 	uint64_t outage_ns = now_ns - s->lost_ns;
 
@@ -69,7 +160,9 @@ static enum session_todo attached(struct session *s, uint64_t now_ns)
 		s->last_back_ns = now_ns;
 	}
 	s->was_attached = true;
-	enter(s, SESSION_ATTACHED, now_ns, CLOCK_NEVER);
+	s->preferred = which;
+	s->link = LINK_UP;
+	all_idle(s);
 	return DO_NOTHING;
 }
 
@@ -79,77 +172,260 @@ static enum session_todo attached(struct session *s, uint64_t now_ns)
  */
 static enum session_todo still_dead(struct session *s, uint64_t now_ns)
 {
-	s->not_before_ns = now_ns + SESSION_SETTLE_NS;
-	if (s->state == SESSION_READY)
-		s->deadline_ns = s->not_before_ns;
+	s->settled_ns = now_ns + SESSION_SETTLE_NS;
+	if (s->active != SESSION_NOBODY && s->tries[s->active].state == TRY_READY)
+		s->tries[s->active].due_ns = not_before(s);
 	return DO_NOTHING;
 }
 
-static enum session_todo detach(struct session *s, uint64_t now_ns)
+static enum session_todo link_dead(struct session *s, uint64_t now_ns)
 {
-	enter(s, SESSION_DETACHING, now_ns, CLOCK_NEVER);
-	return DO_DISCONNECT;
+	if (s->link == LINK_NONE)
+		return still_dead(s, now_ns);
+	count_loss(s, now_ns);
+	seek(s, now_ns);
+	return DO_CUT;
 }
 
-enum session_todo session_step(struct session *s, enum session_event ev, uint64_t now_ns,
-			       uint32_t chance)
+static enum session_todo stalled(struct session *s, uint64_t now_ns)
 {
-	if (s->state == SESSION_DETACHING)
+	if (s->link != LINK_UP)
 		return DO_NOTHING;
-	if (ev == EV_DETACH)
-		return detach(s, now_ns);
-	if (ev == EV_LINK_DEAD && s->state != SESSION_ATTACHED)
-		return still_dead(s, now_ns);
+	s->link = LINK_SUSPECT;
+	for (unsigned i = 0; i < s->tries_count; i++)
+		if (i != s->preferred) {
+			backoff_start(&s->tries[i].backoff, now_ns);
+			s->tries[i].due_ns = now_ns;
+		}
+	return DO_NOTHING;
+}
 
-	switch (s->state) { /* no default: -Wswitch-enum names the state we forgot */
-	case SESSION_WAITING:
-		if (ev == EV_ADOPTED) {
-			s->was_attached = true;
-			s->lost_ns = now_ns;
-			enter(s, SESSION_ATTACHED, now_ns, CLOCK_NEVER);
-			return DO_NOTHING;
-		}
-		return ev == EV_DEADLINE || ev == EV_START ? dial(s, now_ns) : DO_NOTHING;
-	case SESSION_DIALLING:
-		if (ev == EV_CONNECTED) {
-			enter(s, SESSION_NEGOTIATING, now_ns, now_ns + SESSION_NEGOTIATE_NS);
-			return DO_NEGOTIATE;
-		}
+static enum session_todo answered(struct session *s)
+{
+	if (s->link != LINK_SUSPECT)
+		return DO_NOTHING;
+	s->link = LINK_UP;
+	all_idle(s);
+	return DO_STOP;
+}
+
+static enum session_todo network_changed(struct session *s, uint64_t now_ns)
+{
+	if (s->link != LINK_NONE)
+		return DO_NOTHING;
+	for (unsigned i = 0; i < s->tries_count; i++) {
+		struct session_try *t = &s->tries[i];
+
+		if (t->state == TRY_IDLE && t->verdict == VERDICT_NONE && t->due_ns != CLOCK_NEVER)
+			t->due_ns = now_ns;
+		else if (t->state == TRY_DIALLING) /* over a way that may be gone */
+			t->due_ns = now_ns;
+	}
+	return DO_NOTHING;
+}
+
+static enum session_todo resume(struct session *s, uint64_t now_ns)
+{
+	if (s->link != LINK_NONE)
+		return DO_NOTHING;
+	for (unsigned i = 0; i < s->tries_count; i++) {
+		struct session_try *t = &s->tries[i];
+
+		if (t->state == TRY_IDLE && t->verdict != VERDICT_NONE)
+			t->due_ns = now_ns;
+	}
+	return DO_NOTHING;
+}
+
+static enum session_todo adopted(struct session *s, uint64_t now_ns)
+{
+	s->was_attached = true;
+	s->lost_ns = now_ns;
+	s->link = LINK_UP;
+	return DO_NOTHING;
+}
+
+/* An event of one try, which is not idle: an idle one knows only EV_DUE. */
+static enum session_todo step_try(struct session *s, enum session_event ev, unsigned which,
+				  uint64_t now_ns, uint32_t chance)
+{
+	switch (s->tries[which].state) { /* no default: -Wswitch-enum names the state we forgot */
+	case TRY_IDLE: return ev == EV_DUE ? dial(s, which, now_ns) : DO_NOTHING;
+	case TRY_DIALLING:
+		if (ev == EV_CONNECTED)
+			return connected(s, which, now_ns);
 		break;
-	case SESSION_NEGOTIATING:
+	case TRY_CONNECTED:
+		if (ev == EV_DUE)
+			return negotiate(s, which, now_ns);
+		break;
+	case TRY_NEGOTIATING:
 		if (ev == EV_AGREED) {
-			enter(s, SESSION_CHECKING, now_ns, now_ns + SESSION_NEGOTIATE_NS);
+			s->tries[which].state = TRY_CHECKING;
+			s->tries[which].due_ns = patience(s, now_ns);
 			return DO_CHECK;
 		}
 		break;
-	case SESSION_CHECKING:
+	case TRY_CHECKING:
 		if (ev == EV_SAME)
-			return hand_when_allowed(s, now_ns);
-		if (ev == EV_DIFFERENT)
-			return refuse(s, now_ns);
+			return chosen(s, which, now_ns);
+		if (ev == EV_DIFFERENT || ev == EV_UNSAFE)
+			return not_now(s, which, now_ns, ev == EV_UNSAFE);
 		break;
-	case SESSION_READY:
-		if (ev == EV_DEADLINE)
-			return hand_when_allowed(s, now_ns);
+	case TRY_READY:
+		if (ev == EV_DUE)
+			return chosen(s, which, now_ns);
 		if (ev == EV_HANDED)
-			return attached(s, now_ns);
+			return handed(s, which, now_ns);
+		if (ev == EV_FAILED)
+			seek(s, now_ns);
 		break;
-	case SESSION_ATTACHED: return ev == EV_LINK_DEAD ? lost(s, now_ns) : DO_NOTHING;
-	case SESSION_REFUSED: return ev == EV_DEADLINE ? dial(s, now_ns) : DO_NOTHING;
-	case SESSION_DETACHING: return DO_NOTHING;
 	}
-	return ev == EV_FAILED || ev == EV_DEADLINE ? retry(s, now_ns, chance) : DO_NOTHING;
+	return ev == EV_FAILED || ev == EV_DUE ? retry(s, which, now_ns, chance) : DO_NOTHING;
+}
+
+static enum session_todo step(struct session *s, enum session_event ev, unsigned which,
+			      uint64_t now_ns, uint32_t chance)
+{
+	if (s->link == LINK_DETACHING)
+		return DO_NOTHING;
+	switch (ev) {
+	case EV_START: seek(s, now_ns); return DO_NOTHING;
+	case EV_ADOPTED: return adopted(s, now_ns);
+	case EV_LINK_DEAD: return link_dead(s, now_ns);
+	case EV_STALLED: return stalled(s, now_ns);
+	case EV_ANSWERED: return answered(s);
+	case EV_NETWORK: return network_changed(s, now_ns);
+	case EV_RESUME: return resume(s, now_ns);
+	case EV_DETACH:
+		s->link = LINK_DETACHING;
+		all_idle(s);
+		return DO_DISCONNECT;
+	case EV_DUE:
+	case EV_CONNECTED:
+	case EV_AGREED:
+	case EV_SAME:
+	case EV_DIFFERENT:
+	case EV_UNSAFE:
+	case EV_FAILED:
+	case EV_HANDED: break;
+	}
+	return step_try(s, ev, which, now_ns, chance);
+}
+
+static enum session_state state_of(const struct session *s)
+{
+	enum session_state of_tries = SESSION_LOST;
+	bool is_unsafe = false, is_refused = false;
+
+	switch (s->link) {
+	case LINK_UP: return SESSION_ATTACHED;
+	case LINK_SUSPECT: return SESSION_SUSPECT;
+	case LINK_DETACHING: return SESSION_DETACHING;
+	case LINK_NONE: break;
+	}
+	for (unsigned i = 0; i < s->tries_count; i++) {
+		static const enum session_state states[] = {
+			[TRY_IDLE] = SESSION_LOST,          [TRY_DIALLING] = SESSION_DIALLING,
+			[TRY_CONNECTED] = SESSION_DIALLING, [TRY_NEGOTIATING] = SESSION_NEGOTIATING,
+			[TRY_CHECKING] = SESSION_CHECKING,  [TRY_READY] = SESSION_READY,
+		};
+		const struct session_try *t = &s->tries[i];
+
+		if (states[t->state] > of_tries)
+			of_tries = states[t->state];
+		is_unsafe = is_unsafe || t->verdict == VERDICT_UNSAFE;
+		is_refused = is_refused || t->verdict == VERDICT_REFUSED;
+	}
+	if (of_tries == SESSION_READY)
+		return SESSION_READY;
+	return is_unsafe ? SESSION_HELD : is_refused ? SESSION_REFUSED : of_tries;
+}
+
+enum session_todo session_step(struct session *s, enum session_event ev, unsigned which,
+			       uint64_t now_ns, uint32_t chance)
+{
+	enum session_todo todo = step(s, ev, which, now_ns, chance);
+	enum session_state state = state_of(s);
+
+	if (state != s->shown) {
+		s->shown = state;
+		s->since_ns = now_ns;
+	}
+	return todo;
+}
+
+/* Whose turn it is to negotiate, when nobody does. */
+static int next_in_turn(const struct session *s)
+{
+	if (s->active != SESSION_NOBODY)
+		return SESSION_NOBODY;
+	if (s->tries[s->preferred].state == TRY_CONNECTED)
+		return (int)s->preferred;
+	for (unsigned i = 0; i < s->tries_count; i++)
+		if (s->tries[i].state == TRY_CONNECTED)
+			return (int)i;
+	return SESSION_NOBODY;
+}
+
+int session_due(const struct session *s, uint64_t now_ns)
+{
+	int next = next_in_turn(s);
+
+	for (unsigned i = 0; next == SESSION_NOBODY && i < s->tries_count; i++)
+		if (s->tries[i].due_ns <= now_ns)
+			next = (int)i;
+	return next;
+}
+
+uint64_t session_deadline(const struct session *s)
+{
+	uint64_t deadline_ns = CLOCK_NEVER;
+
+	if (next_in_turn(s) != SESSION_NOBODY)
+		return 0;
+	for (unsigned i = 0; i < s->tries_count; i++)
+		if (s->tries[i].due_ns < deadline_ns)
+			deadline_ns = s->tries[i].due_ns;
+	return deadline_ns;
+}
+
+void session_quiet(struct session *s, uint64_t ns)
+{
+	s->quiet_time_ns = ns;
+}
+
+void session_server_ended(struct session *s)
+{
+	s->quiet_ns = 0;
+}
+
+uint32_t session_tries(const struct session *s)
+{
+	uint32_t tries = 0;
+
+	for (unsigned i = 0; i < s->tries_count; i++)
+		tries += s->tries[i].backoff.tries;
+	return tries;
+}
+
+bool session_state_is_up(enum session_state state)
+{
+	return state == SESSION_ATTACHED || state == SESSION_SUSPECT;
 }
 
 const char *session_state_name(enum session_state state)
 {
 	switch (state) {
-	case SESSION_WAITING: return "waiting";
+	case SESSION_RESOLVING: return "resolving";
+	case SESSION_LOST: return "lost";
 	case SESSION_DIALLING: return "dialling";
 	case SESSION_NEGOTIATING: return "negotiating";
 	case SESSION_CHECKING: return "checking";
 	case SESSION_READY: return "ready";
 	case SESSION_ATTACHED: return "attached";
+	case SESSION_SUSPECT: return "suspect";
+	case SESSION_HELD: return "held";
 	case SESSION_REFUSED: return "refused";
 	case SESSION_DETACHING: return "detaching";
 	}

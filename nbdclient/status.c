@@ -16,7 +16,7 @@
 
 enum {
 	STATUS_PAGE_SIZE = 4096,
-	STATUS_MAGIC = 0x6e627232, /* "nbr2": changes with struct status */
+	STATUS_MAGIC = 0x6e627233, /* "nbr3": changes with struct status */
 	STATUS_READ_TRIES = 1000,
 	STATUS_LOCK_TRIES = 20,
 };

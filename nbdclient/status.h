@@ -8,6 +8,7 @@
 #ifndef NBDCLIENT_STATUS_H
 #define NBDCLIENT_STATUS_H
 
+#include "epoch.h"
 #include "identity.h"
 #include "proto/session.h"
 #include "session.h"
@@ -26,7 +27,7 @@ struct status {
 	pid_t pid;
 	enum session_state state;
 	uint64_t since_ns;     /* CLOCK_BOOTTIME: when the state was entered */
-	uint64_t lost_ns;      /* when the present outage began; with any state but attached */
+	uint64_t lost_ns;      /* when the present outage began, if !session_state_is_up() */
 	uint64_t longest_ns;   /* the longest outage so far */
 	uint64_t last_back_ns; /* when the last outage ended; 0: none */
 	uint32_t losses, tries;
@@ -34,7 +35,7 @@ struct status {
 	struct identity first; /* as in the first session */
 	uint8_t session_id[NBD_SESSION_ID_SIZE];
 	uint64_t generation; /* of the session's last connection; 0: none yet */
-	bool is_known;       /* the server has been told of the session, and knows such */
+	struct epoch epoch;  /* of the present or last link */
 	char machine[NBD_SESSION_MACHINE_MAX + 1];
 	char uri[URI_TEXT_MAX + 1];
 	char server[STATUS_SERVER_MAX]; /* the last address used */

@@ -5,10 +5,16 @@
  *	guest agent TTY             run commands from the test, many at a time
  *	guest write FILE LOG        write records and fsync each one, for ever
  *	guest verify FILE LOG       every record that was acknowledged is there
+ *	guest trace PID FILE        see guest-trace.c
+ *	guest overwrite FILE LOG NAME SLOTS, guest probe DEVICE LOG
+ *	                            see guest-load.c
  *
  * LOG must be on a tmpfs: it is what survives the fault. Times are CLOCK_REALTIME, which the
  * guest shares with the host.
  */
+#include "guest-load.h"
+#include "guest-trace.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -267,6 +273,13 @@ int main(int argc, char **argv)
 		return write_records(argv[2], argv[3]);
 	if (argc == 4 && strcmp(argv[1], "verify") == 0)
 		return verify(argv[2], argv[3]);
-	fprintf(stderr, "usage: guest agent TTY | write FILE LOG | verify FILE LOG\n");
+	if (argc == 4 && strcmp(argv[1], "trace") == 0)
+		return guest_trace(argv[2], argv[3]);
+	if (argc == 6 && strcmp(argv[1], "overwrite") == 0)
+		return guest_overwrite(argv[2], argv[3], argv[4], strtoull(argv[5], NULL, 10));
+	if (argc == 4 && strcmp(argv[1], "probe") == 0)
+		return guest_probe(argv[2], argv[3]);
+	fprintf(stderr, "usage: guest agent TTY | write FILE LOG | verify FILE LOG | "
+			"trace PID FILE | overwrite FILE LOG NAME SLOTS | probe DEVICE LOG\n");
 	return 2;
 }

@@ -231,8 +231,9 @@ class Guest:
         entries += [(f"bin/{a}", link, b"busybox") for a in applets if a != "busybox"]
         entries.append(("bin/guest", exe, (BUILD / "guest").read_bytes()))
         entries.append(("bin/nbdclient", exe, NBDCLIENT.read_bytes()))
-        nbd = uml_modules() / "kernel/drivers/block/nbd.ko"
-        entries.append(("nbd.ko", 0o100644, nbd.read_bytes()))
+        for module in ("drivers/block/nbd.ko", "lib/crc-ccitt.ko", "net/ipv6/ipv6.ko"):
+            path = uml_modules() / "kernel" / module
+            entries.append((path.name, 0o100644, path.read_bytes()))
         entries.append(("init", exe, GUEST_INIT.format(ip=GUEST_IP).encode()))
         return cpio_archive(entries)
 

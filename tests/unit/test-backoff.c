@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The waits between tries: at once, then 10 ms doubling to 100 ms, and up to 1 s once the outage
+ * The waits between tries: at once, then 10 ms doubling to 50 ms, and up to 1 s once the outage
  * is over a minute old, each jittered to between a half and the whole.
  */
 #include "base/backoff.h"
@@ -25,9 +25,9 @@ TEST(the_first_retry_is_at_once_whatever_the_chance)
 	CHECK_EQ(backoff_next(&b, start_ns + 5, 0), start_ns + 5);
 }
 
-TEST(the_wait_doubles_from_10_ms_to_100_ms_and_stays_there)
+TEST(the_wait_doubles_from_10_ms_to_50_ms_and_stays_there)
 {
-	static const uint64_t expected_ms[] = { 0, 10, 20, 40, 80, 100, 100, 100 };
+	static const uint64_t expected_ms[] = { 0, 10, 20, 40, 50, 50, 50, 50 };
 	uint64_t now_ns = start_ns;
 	struct backoff b;
 
@@ -43,7 +43,7 @@ TEST(the_wait_doubles_from_10_ms_to_100_ms_and_stays_there)
 
 TEST(the_smallest_chance_gives_half_of_the_wait)
 {
-	static const uint64_t expected_ms[] = { 0, 5, 10, 20, 40, 50, 50 };
+	static const uint64_t expected_ms[] = { 0, 5, 10, 20, 25, 25, 25 };
 	struct backoff b;
 
 	backoff_start(&b, start_ns);
@@ -59,26 +59,26 @@ TEST(every_chance_gives_between_a_half_and_the_whole_and_more_chance_waits_longe
 		struct backoff b = { .started_ns = start_ns, .wait_ns = 80 * MS, .tries = 5 };
 		uint64_t wait_ns = backoff_next(&b, start_ns, (uint32_t)chance) - start_ns;
 
-		CHECK(wait_ns >= 50 * MS && wait_ns <= 100 * MS);
+		CHECK(wait_ns >= 25 * MS && wait_ns <= 50 * MS);
 		CHECK(wait_ns >= last);
 		last = wait_ns;
 	}
-	CHECK(last > 99 * MS);
+	CHECK(last > 49 * MS);
 }
 
-TEST(waits_stay_at_100_ms_until_the_outage_is_a_minute_old)
+TEST(waits_stay_at_50_ms_until_the_outage_is_a_minute_old)
 {
 	uint64_t minute_ns = start_ns + 60 * CLOCK_NS_PER_S;
-	struct backoff b = { .started_ns = start_ns, .wait_ns = 100 * MS, .tries = 600 };
+	struct backoff b = { .started_ns = start_ns, .wait_ns = 50 * MS, .tries = 600 };
 
-	CHECK_EQ(backoff_next(&b, minute_ns - 1, longest) - (minute_ns - 1), 100 * MS);
-	CHECK_EQ(backoff_next(&b, minute_ns, longest) - minute_ns, 200 * MS);
+	CHECK_EQ(backoff_next(&b, minute_ns - 1, longest) - (minute_ns - 1), 50 * MS);
+	CHECK_EQ(backoff_next(&b, minute_ns, longest) - minute_ns, 100 * MS);
 }
 
 TEST(waits_double_on_to_one_second_in_a_long_outage_and_stay_there)
 {
-	static const uint64_t expected_ms[] = { 200, 400, 800, 1000, 1000 };
-	struct backoff b = { .started_ns = start_ns, .wait_ns = 100 * MS, .tries = 600 };
+	static const uint64_t expected_ms[] = { 100, 200, 400, 800, 1000, 1000 };
+	struct backoff b = { .started_ns = start_ns, .wait_ns = 50 * MS, .tries = 600 };
 	uint64_t now_ns = start_ns + 61 * CLOCK_NS_PER_S;
 
 	for (size_t i = 0; i < sizeof(expected_ms) / sizeof(expected_ms[0]); i++) {
@@ -104,11 +104,11 @@ TEST(a_new_outage_begins_with_a_try_at_once_again)
 
 TEST(the_count_of_tries_stays_at_its_maximum_and_waits_go_on)
 {
-	struct backoff b = { .started_ns = start_ns, .wait_ns = 100 * MS, .tries = UINT32_MAX - 1 };
+	struct backoff b = { .started_ns = start_ns, .wait_ns = 50 * MS, .tries = UINT32_MAX - 1 };
 
-	CHECK_EQ(backoff_next(&b, start_ns, longest) - start_ns, 100 * MS);
+	CHECK_EQ(backoff_next(&b, start_ns, longest) - start_ns, 50 * MS);
 	CHECK_EQ(b.tries, UINT32_MAX);
-	CHECK_EQ(backoff_next(&b, start_ns, longest) - start_ns, 100 * MS);
+	CHECK_EQ(backoff_next(&b, start_ns, longest) - start_ns, 50 * MS);
 	CHECK_EQ(b.tries, UINT32_MAX);
 }
 
