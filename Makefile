@@ -46,25 +46,25 @@ BASE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. \
 
 # ---- what is built ------------------------------------------------------------------------
 
-BASE_SRC := base/backoff.c base/fd.c base/json.c base/log.c base/parse.c
+BASE_SRC := base/backoff.c base/fd.c base/json.c base/log.c base/notify.c base/parse.c
 PROTO_SRC := proto/handshake-client.c proto/handshake-server.c proto/meta.c proto/names.c \
 	proto/reply.c proto/request.c proto/session.c proto/wire.c
 
-NBDCLIENT_LIB := nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdclient/dial.c nbdclient/epoch.c \
+NBDCLIENT_LIB := nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdclient/dial.c nbdclient/ending.c nbdclient/epoch.c \
 	nbdclient/guard.c nbdclient/identity.c nbdclient/kernel.c nbdclient/link.c nbdclient/negotiate.c \
 	nbdclient/network.c nbdclient/options.c nbdclient/probe.c nbdclient/query.c nbdclient/report.c \
 	nbdclient/resident.c nbdclient/say.c nbdclient/session.c nbdclient/status.c nbdclient/try.c \
-	nbdclient/uri.c nbdclient/whoami.c
+	nbdclient/uri.c nbdclient/way-down.c nbdclient/whoami.c
 NBDCLIENT_SRC := nbdclient/main.c $(NBDCLIENT_LIB)
 
 INIT_LIB := init/attach.c init/blockfs.c init/cmdline.c init/cmdline-net.c init/exitrd.c \
-	init/lastwords.c init/modules.c init/mounts.c init/net.c init/net-card.c init/newroot.c \
-	init/proc.c init/substitute.c
+	init/hold.c init/lastwords.c init/lease.c init/modules.c init/mounts.c init/net.c init/net-card.c \
+	init/net-keep.c init/newroot.c init/proc.c init/runtime-net.c init/runtime-units.c init/substitute.c
 INIT_SRC := init/main.c $(INIT_LIB)
 
 NBDSERVE_LIB := $(addprefix server-tools/nbdserve/, \
 	address.c commit.c config.c config-ini.c config-server.c conn.c control.c daemon.c \
-	exports.c file.c job.c lease.c listen.c loop.c metrics.c negotiate.c notify.c \
+	exports.c file.c job.c lease.c listen.c loop.c metrics.c negotiate.c \
 	operate.c out.c pattern.c poll.c pool.c reload.c report.c report-prometheus.c ring.c \
 	sandbox.c sandbox-calls.c serve.c served.c server.c service.c snapshot.c stats.c \
 	takeover.c)
@@ -81,7 +81,7 @@ NBDROOT_LIB := server-tools/nbdroot/ask.c server-tools/nbdroot/blockmap.c server
 NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)
 
 # Tests of units: each a program, linked with proto/, base/ and what stands behind it.
-UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control test-cpio test-epoch \
+UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control test-cpio test-ending test-epoch \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-log \
 	test-metrics test-modules test-notify test-options test-parse test-pattern test-reply \
@@ -94,12 +94,12 @@ UNIT_test-metrics := server-tools/nbdserve/metrics.c $(REPORT_SRC)
 UNIT_test-stats := $(REPORT_SRC)
 UNIT_test-takeover := server-tools/nbdserve/control.c server-tools/nbdserve/takeover.c $(REPORT_SRC)
 UNIT_test-config := $(filter server-tools/nbdserve/config% %/address.c %/pattern.c,$(NBDSERVE_LIB))
-UNIT_test-notify := server-tools/nbdserve/notify.c
 UNIT_test-pattern := server-tools/nbdserve/pattern.c
 UNIT_test-sandbox := $(UNIT_test-config) $(filter %/sandbox.c %/sandbox-calls.c,$(NBDSERVE_LIB))
 UNIT_test-cpio := server-tools/nbdroot/cpio.c
 UNIT_test-blockmap := server-tools/nbdroot/blockmap.c
 UNIT_test-modules := server-tools/nbdroot/modules.c
+UNIT_test-ending := nbdclient/ending.c
 UNIT_test-epoch := nbdclient/epoch.c
 UNIT_test-identity := nbdclient/identity.c
 UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
@@ -180,9 +180,11 @@ $(BUILD)/nbdserve: $(call glibc_obj,$(NBDSERVE_SRC) $(PROTO_SRC) $(BASE_SRC))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ $(NBDSERVE_LIBS)
 
-$(BUILD)/nbdserve.service: images/nbdserve/nbdserve.service
+# With the paths of this installation in them.
+SERVICES := $(addprefix $(BUILD)/,nbdserve.service nbdclient@.service nbdclient.init)
+$(SERVICES): $(BUILD)/%: $(wildcard images/nbdserve/*.service images/nbdclient/nbdclient*)
 	$(call say,UNIT,$@)
-	$(Q)sed 's|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' $< >$@
+	$(Q)sed 's|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' $(filter %/$*,$^) >$@
 
 $(call glibc_obj,server-tools/nbdroot/initramfs.c): BASE_CFLAGS += -DNBDROOT_LIBDIR='"$(LIBDIR)"'
 $(BUILD)/nbdroot: $(call glibc_obj,$(NBDROOT_SRC) $(BASE_SRC))
@@ -200,7 +202,7 @@ $(BUILD)/man/%: docs/%.scd
 
 # ---- everything a user types --------------------------------------------------------------
 
-.PHONY: help deps demo check check-unit check-system check-boot check-long check-sanitized lint \
+.PHONY: help deps demo check check-unit check-system check-boot check-kernels check-long check-sanitized lint campaign \
 	asan tsan install clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -222,15 +224,14 @@ $(BUILD)/demo-root.img: images/demo-root.sh
 	$(call say,ROOT,$@)
 	$(Q)images/demo-root.sh $(BUILD)
 	$(Q)touch $@
+$(BUILD)/sysvinit-root.img $(BUILD)/managers-root.img: $(BUILD)/%-root.img: images/demo-root.sh
+	$(call say,ROOT,$@)
+	$(Q)images/demo-root.sh $(BUILD) $*
+	$(Q)touch $@
 $(BUILD)/demo-package/.done: images/demo-package.sh
 	$(call say,RPM,$(@D))
 	$(Q)images/demo-package.sh $(BUILD)
 	$(Q)touch $@
-
-# What runs inside test guests.
-$(BUILD)/guest: $(call musl_obj,$(addprefix tests/system/guest,.c -load.c -trace.c))
-	$(call say,LINK,$@)
-	$(Q)$(MUSL_CC) -static $(CFLAGS) $(LDFLAGS) -o $@ $^
 
 # The disk that fails and remembers, below the server in tests.
 $(BUILD)/faultfs: tests/system/faultfs.c $(call glibc_obj,base/fd.c)
@@ -255,6 +256,14 @@ REPLAYS := $(FUZZERS:%=$(BUILD)/unit/replay-%)
 # Objects stay: they are what the next build starts from.
 .SECONDARY:
 .SECONDEXPANSION:
+# What runs in test guests; what tries their kernel's driver; a room full of clients, who have
+# another link.c.
+guest_SRC := $(addprefix tests/system/guest,.c -load.c -trace.c)
+driver_SRC := tests/kernels/driver.c nbdclient/kernel.c $(PROTO_SRC) $(BASE_SRC)
+fleet_SRC := tests/system/fleet.c $(filter-out %/link.c,$(NBDCLIENT_LIB)) $(PROTO_SRC) $(BASE_SRC)
+$(addprefix $(BUILD)/,guest driver fleet): $(BUILD)/%: $$(call musl_obj,$$($$*_SRC))
+	$(call say,LINK,$@)
+	$(Q)$(MUSL_CC) -static $(CFLAGS) $(LDFLAGS) -o $@ $^
 $(BUILD)/unit/test-%: $(BUILD)/glibc/tests/unit/test-%.o \
 		$$(call glibc_obj,$$(UNIT_test-$$*) $$(PROTO_SRC) $$(BASE_SRC))
 	$(call say,LINK,$@)
@@ -275,55 +284,18 @@ check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fu
 
 # As root, with the packages, nothing may be skipped; who is not root cannot mount, for example.
 PYTEST = NBDROOT_BUILD=$(BUILD) NBDROOT_NO_SKIP=$(filter 0,$(shell id -u)) $(PYTHON) -m pytest -p no:cacheprovider -q
-check-system: $(PROGRAMS) man $(BOOT_FILES) $(BUILD)/guest $(BUILD)/faultfs $(BUILD)/kernel/.done ## real processes and kernels
-	$(Q)$(PYTEST) -n 3 tests/system tests/interop -k "not survive_every_kill"
-	$(Q)$(PYTEST) -s tests/system/test_failover.py -k survive_every_kill
+check-system: $(PROGRAMS) man $(BOOT_FILES) $(BUILD)/guest $(BUILD)/fleet $(BUILD)/faultfs $(BUILD)/kernel/.done $(BUILD)/demo-root.img ## real processes and kernels
+	$(Q)$(PYTEST) -n 3 tests/system tests/interop tests/campaign/test_check.py \
+		-k "not survive_every_kill and not thousand"
+	$(Q)$(PYTEST) -s tests/system/test_failover.py tests/system/test_fleet.py -k "survive_every_kill or thousand"
 check-boot: $(DEMO_FILES) ## an emulated diskless machine boots while its server is killed
 	$(Q)$(PYTEST) tests/boot
-check-long: ## kills by the hundred, with strict limits
-	$(Q)$(MAKE) --no-print-directory $(PROGRAMS) $(BOOT_FILES) $(BUILD)/guest
-	$(Q)NBDROOT_ROUNDS=100 NBDROOT_STRICT=1 $(PYTEST) -s tests/system/test_failover.py \
-		-k survive_every_kill
-	$(Q)NBDROOT_KILLS=100 $(PYTEST) -s tests/system/test_durability.py -k kills
-	$(Q)NBDROOT_LONG=1 $(PYTEST) -n 3 tests/system/test_wire.py -k "peer and is_dropped"
-
-fuzz-%: ## fuzz one parser until stopped: fuzz-handshake-client, ...
-	$(Q)mkdir -p $(BUILD)/fuzz/$*
-	$(Q)clang $(BASE_CFLAGS) -g -O1 -fsanitize=fuzzer,address,undefined -MF /dev/null \
-		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(FUZZ_fuzz-$*) $(PROTO_SRC) $(BASE_SRC) -pthread $(NBDSERVE_LIBS)
-	$(Q)$(BUILD)/fuzz/fuzz-$* $(FUZZ_FLAGS) $(BUILD)/fuzz/$* tests/fuzz/corpus/$*
-
-# A sanitizer's report in any server's log fails the test, see tests/system/conftest.py.
-SERVER_TESTS := $(wildcard $(patsubst %,tests/system/test_%.py,nbdserve* wire proto_musts \
-	proto_extended hostile fence durability control sandbox))
-sanitized = $(MAKE) --no-print-directory BUILD=$(BUILD)/$@ DEV=1 LDFLAGS="$(1)" \
-	CFLAGS="-O1 -g -fno-omit-frame-pointer $(1)" check-sanitized
-asan: ## unit and server tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(Q)$(call sanitized,-fsanitize=address,undefined -fno-sanitize-recover=undefined)
-tsan: ## the same under ThreadSanitizer
-	$(Q)$(call sanitized,-fsanitize=thread)
-check-sanitized: check-unit $(BUILD)/nbdserve $(BUILD)/nbdroot $(BUILD)/faultfs
-	$(Q)ASAN_OPTIONS=verify_asan_link_order=0 NBDROOT_BUILD=$(BUILD) $(PYTHON) -m pytest \
-		-p no:cacheprovider -q -n 2 $(SERVER_TESTS) -k "not peer"
-
-BENCH_SRC := tests/bench/dial.c tests/bench/load.c tests/bench/nbdload.c
-$(BUILD)/bench/nbdload: $(call glibc_obj,$(BENCH_SRC) $(PROTO_SRC) $(BASE_SRC))
-	$(call say,LINK,$@)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
-.PHONY: bench-server bench-server-quick bench-server-scale
-BENCH = NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/bench/bench-server.py
-bench-server: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## nbdserve beside other NBD servers; 25 minutes
-	$(Q)$(BENCH) $(BENCH_FLAGS)
-bench-server-quick: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## a third of its cells, once; 3 minutes
-	$(Q)$(BENCH) --repeat 1 --seconds 0.3 --cells 'one/.*/x(1|64)/' $(BENCH_FLAGS)
-bench-server-scale: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## 5,000 clients, 1,000 exports
-	$(Q)$(BENCH) --scale $(BENCH_FLAGS)
+include tests/long.mk
 
 lint: ## everything that a machine can find fault with
 	$(Q)tests/lint/run.sh
 
-install: all $(BOOT_FILES) $(BUILD)/nbdserve.service ## install to DESTDIR and PREFIX
+install: all $(BOOT_FILES) $(SERVICES) ## install to DESTDIR and PREFIX
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7 \
 		$(DESTDIR)$(MANDIR)/man8
 	install -m 755 $(BUILD)/nbdserve $(BUILD)/nbdroot $(BUILD)/nbdclient $(DESTDIR)$(SBINDIR)
@@ -332,7 +304,9 @@ install: all $(BOOT_FILES) $(BUILD)/nbdserve.service ## install to DESTDIR and P
 	install -m 644 $(BUILD)/man/*.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 644 $(BUILD)/man/*.7 $(DESTDIR)$(MANDIR)/man7
 	install -D -m 644 -t $(DESTDIR)$(SYSTEMDDIR)/systemd/system $(BUILD)/nbdserve.service \
-		images/nbdserve/nbdserve.socket
+		images/nbdserve/nbdserve.socket $(BUILD)/nbdclient@.service
+	install -D -m 755 $(BUILD)/nbdclient.init $(DESTDIR)$(SYSCONFDIR)/init.d/nbdclient
+	install -D -m 644 -t $(DESTDIR)$(SYSCONFDIR)/nbdclient images/nbdclient/rpmdb.conf.example
 	install -D -m 644 images/nbdserve/nbdserve.sysusers \
 		$(DESTDIR)$(SYSTEMDDIR)/sysusers.d/nbdserve.conf
 	install -D -m 644 images/nbdserve/nbdserve.tmpfiles \

@@ -4,6 +4,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "client.h"
 #include "guard.h"
 #include "link.h"
@@ -22,6 +23,9 @@ enum {
 
 /* Large, and needed from beginning to end: not on the stack, not on a heap. */
 static struct client client;
+
+/* What an earlier instance has left of the device's status. */
+static struct status before;
 
 static struct {
 	int ready_fd;  /* --ready-fd; -1 */
@@ -42,6 +46,8 @@ static void on_attached(struct client *c)
 			log_debug("nobody waits for the readiness byte any more");
 		close(fds[i]);
 	}
+	notify_ready("attached; nbdclient status tells more");
+	notify_deinit();
 	if (tell.parent_fd >= 0)
 		resident_detach_stdio(tell.kmsg_fd >= 0 ? tell.kmsg_fd : STDERR_FILENO);
 }
@@ -100,7 +106,7 @@ static int find_device(const char *backend)
 		int index = kernel_parse_device(d->d_name);
 
 		if (index >= 0 && kernel_is_attached(index) &&
-		    kernel_read_backend(index, other) >= 0 && strcmp(other, backend) == 0) {
+		    status_read_label(index, other) >= 0 && strcmp(other, backend) == 0) {
 			found = index;
 			break;
 		}
@@ -111,14 +117,15 @@ static int find_device(const char *backend)
 }
 
 /* What the export was at first, from the earlier instance's page or, failing that, from /sys. */
-static void recall_identity(struct client *c, const struct status *before)
+static void recall_identity(struct client *c)
 {
 	char path[64], text[8];
 
 	c->has_first = true;
-	c->epoch = before->epoch;
-	if (before->has_first && strcmp(before->uri, c->uri->text) == 0) {
-		c->first = before->first;
+	if (strcmp(before.uri, c->uri->text) == 0)
+		c->epoch = before.epoch;
+	if (before.has_first && strcmp(before.uri, c->uri->text) == 0) {
+		c->first = before.first;
 		return;
 	}
 	log_warn("nbd%d: no record of the first session in /run/nbdclient (flags, and without a "
@@ -141,7 +148,6 @@ static int look_for_device(struct client *c, bool *alive)
 {
 	uint8_t head[IDENTITY_HEAD_SIZE];
 	char other[KERNEL_BACKEND_MAX];
-	struct status before;
 	int r;
 
 	if (c->index == KERNEL_INDEX_ANY) {
@@ -151,14 +157,13 @@ static int look_for_device(struct client *c, bool *alive)
 		c->index = r;
 	} else if (!kernel_is_attached(c->index)) {
 		return 0;
-	} else if (kernel_read_backend(c->index, other) < 0 || strcmp(other, c->backend) != 0) {
+	} else if (status_read_label(c->index, other) < 0 || strcmp(other, c->backend) != 0) {
 		log_error("/dev/nbd%d is attached already, to \"%s\" (choose another --device, or "
 			  "detach it first)",
-			  c->index, kernel_read_backend(c->index, other) < 0 ? "?" : other);
+			  c->index, status_read_label(c->index, other) < 0 ? "?" : other);
 		return 1;
 	}
 
-	*alive = probe_wait(&c->probe, c->index, LINK_ANSWER_WAIT_MS, head) == 1;
 	r = status_open(c->index, &c->page, &before);
 	if (r == STATUS_E_ATTENDED) {
 		log_error("/dev/nbd%d is attached to \"%s\" already and looked after by another "
@@ -168,11 +173,28 @@ static int look_for_device(struct client *c, bool *alive)
 	}
 	if (r < 0)
 		return r;
-	recall_identity(c, &before);
+	recall_identity(c);
+	/* One that fences is asked for a new link whether this one answers or not. */
+	*alive = probe_wait(&c->probe, c->index,
+			    c->epoch.is_known ? LINK_ANSWER_SHORT_MS : LINK_ANSWER_WAIT_MS,
+			    head) == 1;
 	if (*alive) /* a file system may have been made since */
 		identity_read_head(&c->first, head);
 	c->is_adopted = true;
 	return 0;
+}
+
+/* What an adopted device's server knows of us, and where it was. */
+static void take_after(struct client *c)
+{
+	if (!c->is_adopted)
+		return;
+	/* With the network away, a card would be chosen that the server does not know. */
+	if (before.machine[0])
+		memcpy(c->who.machine, before.machine, sizeof(c->who.machine));
+	for (unsigned i = 0; i < c->addresses.count; i++)
+		if (strcmp(c->addresses.address[i].text, before.server) == 0)
+			c->was_at = c->address = &c->addresses.address[i];
 }
 
 /* Resolves until it works, or the time for connecting is over. 0, or 1 after saying why. */
@@ -186,6 +208,11 @@ static int resolve(struct client *c, const struct uri *u)
 
 		if (r == 0)
 			return 0;
+		if (r == -ENOSPC) {
+			log_warn("server \"%s\": %s (using the first %d)", u->host, why,
+				 DIAL_ADDRESSES_MAX);
+			return 0;
+		}
 		if (r != -ENOENT || clock_now_ns() >= c->connect_deadline_ns) {
 			log_error("cannot find server \"%s\": %s (check the name, or give an "
 				  "address)",
@@ -212,6 +239,7 @@ static int attach(const struct options *o, char *argv0)
 	if (o->connect_timeout_s > 0)
 		c->connect_deadline_ns = clock_now_ns() + o->connect_timeout_s * CLOCK_NS_PER_S;
 	snprintf(c->backend, sizeof(c->backend), "%s", o->uri.text);
+	way_down_open(&c->down, o->on_shutdown, o->outage_s);
 
 	r = kernel_open(&c->kernel);
 	if (r == KERNEL_E_NO_DRIVER) {
@@ -222,6 +250,7 @@ static int attach(const struct options *o, char *argv0)
 		log_error("cannot talk to the kernel's nbd driver: %s", strerror(-r));
 		return 1;
 	}
+	resident_mark(argv0);
 	if (probe_start(&c->probe) < 0)
 		log_warn("no process for test reads (going on without)");
 	r = look_for_device(c, &alive);
@@ -241,10 +270,11 @@ static int attach(const struct options *o, char *argv0)
 	if (r > 0)
 		return 1;
 	whoami_init(&c->who, &c->addresses);
+	take_after(c);
 	if (r == 0)
 		r = guard_start();
 	if (r == 0)
-		r = resident_prepare(argv0);
+		r = resident_lock();
 	if (r == 0)
 		r = client_init(c);
 	if (r < 0) {
@@ -253,7 +283,10 @@ static int attach(const struct options *o, char *argv0)
 			  strerror(-r));
 		return 1;
 	}
-	return client_run(c, alive);
+	way_down_spare(c->probe.pid);
+	r = client_run(c, alive);
+	way_down_close();
+	return r;
 }
 
 int attach_run(const struct options *o, char *argv0)
@@ -269,6 +302,9 @@ int attach_run(const struct options *o, char *argv0)
 		if (exit_status >= 0)
 			return exit_status;
 	}
+	/* A service's main process is the one that stays: in the background it is not us. */
+	if (o->foreground && notify_init() < 0)
+		log_warn("the service manager that waits for this process cannot be told anything");
 	tell.ready_fd = o->ready_fd;
 	tell.kmsg_fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 	return attach(o, argv0);

@@ -41,13 +41,17 @@ void client_publish(struct client *c)
 		.epoch = c->epoch,
 	};
 
+	bool is_verdict;
+
 	if (!c->page)
 		return;
 	snprintf(st.uri, sizeof(st.uri), "%s", c->uri->text);
 	snprintf(st.server, sizeof(st.server), "%s", client_server(c));
 	memcpy(st.session_id, c->who.id, sizeof(st.session_id));
 	snprintf(st.machine, sizeof(st.machine), "%s", c->who.machine);
-	snprintf(st.last_error, sizeof(st.last_error), "%.*s", STATUS_ERROR_MAX - 1, c->why);
+	is_verdict = s->shown == SESSION_HELD || s->shown == SESSION_REFUSED;
+	snprintf(st.last_error, sizeof(st.last_error), "%.*s", STATUS_ERROR_MAX - 1,
+		 is_verdict ? c->verdict : c->why);
 	status_publish(c->page, &st);
 }
 
@@ -74,14 +78,10 @@ static int perform(struct client *c, enum session_todo todo, unsigned which)
 	case DO_DIAL: return try_dial(c, which);
 	case DO_NEGOTIATE: return try_negotiate(c, which);
 	case DO_CHECK: return try_check(c, which);
-	case DO_SETTLE:
-		drop_others(c, (int)which);
-		link_cut(c);
-		break;
+	case DO_SETTLE: drop_others(c, (int)which); break;
 	case DO_HAND: drop_others(c, (int)which); return link_hand(c, which);
 	case DO_DROP: client_drop(c, which); break;
 	case DO_CUT: link_cut(c); break;
-	case DO_STOP: drop_others(c, SESSION_NOBODY); break;
 	case DO_DISCONNECT:
 		drop_others(c, SESSION_NOBODY);
 		link_disconnect(c);
@@ -111,6 +111,12 @@ void client_step(struct client *c, enum session_event ev)
 void client_link_dead(struct client *c, const char *how)
 {
 	if (c->session.link == LINK_UP || c->session.link == LINK_SUSPECT) {
+		/* A socket that never brought an answer was of no use (see session_note_use()). */
+		session_note_use(&c->session,
+				 c->link_fd < 0 || c->address->addr.ss_family == AF_UNIX ||
+					 dial_received(c->link_fd) > c->received_before);
+		if (c->session.futile == 0)
+			memset(c->said, 0, sizeof(c->said));
 		client_set_why(c, "lost server %s: %s", client_server(c), how);
 		(void)client_is_news(c, clock_now_ns());
 		log_warn("%s: %s (reconnecting; what uses the device waits until it is back)",
@@ -161,7 +167,7 @@ static void on_signal(struct client *c)
 		client_step(c, EV_DETACH);
 	} else if ((int)si.ssi_signo == SIGRTMIN) {
 		resume(c);
-	} else {
+	} else if (!way_down_on_signal(c, &si)) {
 		log_info("%s: goes on in spite of signal %u (nbdclient detach ends it)", c->name,
 			 si.ssi_signo);
 	}
@@ -189,6 +195,7 @@ static uint64_t next_deadline(const struct client *c)
 	uint64_t deadline_ns = session_deadline(&c->session);
 
 	min_deadline(&deadline_ns, link_deadline(c));
+	min_deadline(&deadline_ns, way_down_deadline(c));
 	if (!c->session.was_attached)
 		min_deadline(&deadline_ns, c->connect_deadline_ns);
 	return deadline_ns;
@@ -232,7 +239,7 @@ int client_init(struct client *c)
 
 static void poll_once(struct client *c)
 {
-	enum { PFD_SIGNAL, PFD_NETLINK, PFD_LINK, PFD_NETWORK, PFD_PROBE, PFD_TRIES };
+	enum { PFD_SIGNAL, PFD_NETLINK, PFD_LINK, PFD_NETWORK, PFD_PROBE, PFD_DOWN, PFD_TRIES };
 	struct pollfd pfd[PFD_TRIES + DIAL_ADDRESSES_MAX] = {
 		[PFD_SIGNAL] = { .fd = c->signal_fd, .events = POLLIN },
 		[PFD_NETLINK] = { .fd = c->kernel.events_fd, .events = POLLIN },
@@ -240,6 +247,7 @@ static void poll_once(struct client *c)
 		[PFD_LINK] = { .fd = c->link_fd, .events = POLLRDHUP },
 		[PFD_NETWORK] = { .fd = c->network_fd, .events = POLLIN },
 		[PFD_PROBE] = { .fd = c->probe.fd, .events = POLLIN },
+		[PFD_DOWN] = { .fd = c->down.watch_fd, .events = POLLIN },
 	};
 	const unsigned tries = c->addresses.count;
 	uint64_t now_ns = clock_now_ns();
@@ -264,6 +272,8 @@ static void poll_once(struct client *c)
 		link_on_network(c, network_read(c->network_fd));
 	} else if (pfd[PFD_PROBE].revents) {
 		link_on_probe(c);
+	} else if (pfd[PFD_DOWN].revents) {
+		way_down_on_watch(c);
 	} else if (which < tries) {
 		step(c, try_on_socket(c, which), which);
 	} else if (!c->session.was_attached && now_ns >= c->connect_deadline_ns) {
@@ -274,15 +284,25 @@ static void poll_once(struct client *c)
 		on_due(c, now_ns);
 	}
 	link_watch(c, now_ns);
+	way_down_look(c, now_ns);
 }
 
 int client_run(struct client *c, bool is_alive)
 {
 	session_init(&c->session, c->addresses.count, clock_now_ns());
 	c->session.was_attached = c->is_adopted;
-	client_step(c, is_alive ? EV_ADOPTED : EV_START);
+	if (c->address) /* of an earlier instance */
+		c->session.preferred = (unsigned)(c->address - c->addresses.address);
+	if (c->is_adopted)
+		link_adopt(c, is_alive);
+	/*
+	 * An adopted link is not ours to watch or to cut: we have no copy of its socket. A server
+	 * that can fence gives us one of our own, and ends the other.
+	 */
 	if (is_alive)
-		link_is_adopted(c);
+		client_step(c, c->epoch.is_known && c->was_at ? EV_EXCHANGE : EV_ADOPTED);
+	else
+		client_step(c, EV_START);
 	while (c->exit_status < 0)
 		poll_once(c);
 	return c->exit_status;

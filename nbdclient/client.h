@@ -14,10 +14,14 @@
 #include "probe.h"
 #include "session.h"
 #include "status.h"
+#include "way-down.h"
 
 _Static_assert((int)DIAL_ADDRESSES_MAX == (int)SESSION_TRIES_MAX, "a try for each address");
 
 enum { CLIENT_WHY_MAX = 600 };
+
+/* How the failure begins that is the same one whatever its reason is. */
+#define CLIENT_UNREACHABLE "cannot reach server "
 
 /* No event of the session; there is nothing to tell it now. */
 enum { EV_NONE = -1 };
@@ -35,33 +39,41 @@ struct client {
 	char backend[KERNEL_BACKEND_MAX];
 	struct identity first; /* what was attached, as its superblock was last seen */
 	bool has_first;
-	struct epoch epoch; /* of the present or last link */
-	bool is_adopted;    /* the device was configured by an earlier instance */
+	struct epoch epoch;      /* of the present or last link */
+	struct epoch last_epoch; /* of the one before */
+	bool is_adopted;         /* the device was configured by an earlier instance */
 	/* Called once, when the device is attached. */
 	void (*on_attached)(struct client *c);
 
 	/* private */
+	struct way_down down;
 	struct session session;
-	struct negotiate negotiate;         /* of the session's active try */
-	int fds[DIAL_ADDRESSES_MAX];        /* the connections of the tries, ours alone; -1 */
+	struct negotiate negotiate;        /* of the session's active try */
+	int fds[DIAL_ADDRESSES_MAX];       /* the connections of the tries, ours alone; -1 */
+	const struct dial_address *was_at; /* where an adopted device's server was; NULL: unknown */
 	const struct dial_address *address; /* of the link, or else last tried; NULL */
 	int signal_fd, network_fd;
 	uint32_t random;
 	int exit_status;          /* -1: go on */
+	unsigned final_tries;     /* a bit for each address from which nothing better is to come */
 	bool takes_risk;          /* a person has said that what is held shall go on */
 	char why[CLIENT_WHY_MAX]; /* of the last failure */
+	char verdict[CLIENT_WHY_MAX]; /* of the last export that was held or refused */
 	struct {
 		uint64_t hash, at_ns;
-	} said[DIAL_ADDRESSES_MAX]; /* the last failure that was logged, by address */
-	char name[16];              /* "nbd0", for log lines; "nbd" before it is known */
+	} said[DIAL_ADDRESSES_MAX][2]; /* the last failures that were logged, by address */
+	char name[16];                 /* "nbd0", for log lines; "nbd" before it is known */
 
 	/* link.c's */
 	struct kernel_files files;
-	int link_fd; /* our copy of the driver's socket; -1 when adopted or not attached */
-	int old_fd;  /* the copy before, for the driver may still be inside recvmsg() on it */
-	bool is_unverified;    /* whether the driver uses link_fd is not known yet ... */
-	uint64_t verify_by_ns; /* ... and this is how long we wait for a sign of it */
-	uint64_t sent_before;  /* dial_sent() when the driver got it */
+	int link_fd;     /* our copy of the driver's socket; -1 when adopted or not attached */
+	int old_fd;      /* the copy before, for the driver may still be inside recvmsg() on it */
+	bool is_alive;   /* the link that was adopted */
+	bool has_warned; /* of a driver that is not as we know it */
+	bool is_unverified;       /* whether the driver uses link_fd is not known yet ... */
+	uint64_t verify_by_ns;    /* ... and this is how long we wait for a sign of it */
+	uint64_t received_before; /* dial_received() then */
+	uint64_t sent_before;     /* dial_sent() when the driver got it */
 	uint64_t next_watch_ns;
 	uint64_t check_address_ns; /* when to see whether a lost address is back; CLOCK_NEVER */
 	uint64_t completed, progress_ns; /* requests, and when there was one more */

@@ -151,6 +151,16 @@ bool dial_is_in_trouble(int fd)
 	       info.tcpi_last_ack_recv > TROUBLE_MS;
 }
 
+void dial_reset(int fd)
+{
+	const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+	struct sockaddr_storage own;
+	socklen_t size = sizeof(own);
+
+	if (getsockname(fd, (struct sockaddr *)&own, &size) == 0 && own.ss_family != AF_UNIX)
+		(void)connect(fd, &nobody, sizeof(nobody));
+}
+
 bool dial_has_address(int fd)
 {
 	struct sockaddr_storage own;
@@ -169,10 +179,22 @@ bool dial_has_address(int fd)
 	       errno != EADDRNOTAVAIL;
 }
 
-uint64_t dial_sent(int fd)
+static struct tcp_info info_of(int fd)
 {
 	struct tcp_info info = { 0 };
 	socklen_t size = sizeof(info);
 
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 ? 0 : info.tcpi_bytes_sent;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+		memset(&info, 0, sizeof(info));
+	return info;
+}
+
+uint64_t dial_sent(int fd)
+{
+	return info_of(fd).tcpi_bytes_sent;
+}
+
+uint64_t dial_received(int fd)
+{
+	return info_of(fd).tcpi_bytes_received;
 }

@@ -56,11 +56,19 @@ bool dial_is_silent(int fd);
  */
 bool dial_is_in_trouble(int fd);
 
+/*
+ * Ends a connection without sending what is still queued: after shutdown(2) alone TCP would go
+ * on repeating it, and might deliver an old write long after newer ones. Does nothing for unix
+ * sockets. Linux 5.10 refuses it while the driver is in recvmsg().
+ */
+void dial_reset(int fd);
+
 /* Whether the connection's own address is one of this machine's. True for unix sockets. */
 bool dial_has_address(int fd);
 
-/* How many bytes the connection has sent so far; 0 for a unix socket. */
+/* How many bytes the connection has sent, and received, so far; 0 for a unix socket. */
 uint64_t dial_sent(int fd);
+uint64_t dial_received(int fd);
 
 enum {
 	/* A lost network is found in at most this and a second, idle or busy. */

@@ -67,15 +67,8 @@ enum epoch_verdict epoch_compare(const struct epoch *before, const struct epoch 
 			 "lost power with unflushed writes");
 		return EPOCH_UNSAFE;
 	}
-	if (is_equal(before->boot_id, now->boot_id))
+	if (is_equal(before->boot_id, now->boot_id) && !is_zero(now->boot_id))
 		return EPOCH_SAME;
 	snprintf(why, EPOCH_WHY_MAX, "server lost power with unflushed writes");
 	return EPOCH_UNSAFE;
-}
-
-bool epoch_is_of_same_image(const struct epoch *before, const struct epoch *now)
-{
-	return before->is_known && now->is_known && !is_zero(before->image_id) &&
-	       is_equal(before->image_id, now->image_id) &&
-	       before->image_generation == now->image_generation;
 }

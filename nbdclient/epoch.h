@@ -39,7 +39,4 @@ enum epoch_verdict epoch_compare(const struct epoch *before, const struct epoch 
 				 const struct identity *first,
 				 char why[static EPOCH_WHY_MAX]) _must_check_;
 
-/* Both are known to be of the same image: needed to leave a server that still has it. */
-bool epoch_is_of_same_image(const struct epoch *before, const struct epoch *now);
-
 #endif

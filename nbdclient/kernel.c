@@ -296,7 +296,7 @@ int kernel_reconfigure(struct kernel *k, int index, int fd, const char *backend)
 	return transact(k, &m, NULL);
 }
 
-int kernel_set_timeout(struct kernel *k, int index, const char *backend, unsigned seconds)
+static int set_timeout(struct kernel *k, int index, const char *backend, uint64_t seconds)
 {
 	struct message m;
 
@@ -305,6 +305,31 @@ int kernel_set_timeout(struct kernel *k, int index, const char *backend, unsigne
 	put_attr(&m, NBD_ATTR_BACKEND_IDENTIFIER, backend, strlen(backend) + 1);
 	put_u64(&m, NBD_ATTR_TIMEOUT, seconds);
 	return transact(k, &m, NULL);
+}
+
+int kernel_be_patient(struct kernel *k, int index, const char *backend,
+		      const struct kernel_files *f, bool *is_short)
+{
+	/* Times HZ, which is even, in 32 bits: 0 for the driver's timeout and for the queue's. */
+	const uint64_t seconds = UINT64_C(1) << 31;
+	char text[16];
+	ssize_t n;
+	int r = set_timeout(k, index, backend, seconds);
+
+	*is_short = false;
+	if (r < 0)
+		return r;
+	n = pread(f->io_timeout_fd, text, sizeof(text), 0);
+	if (n == 2 && text[0] == '0') {
+		*is_short = true;
+		return 0;
+	}
+	return set_timeout(k, index, backend, 0);
+}
+
+int kernel_be_impatient(struct kernel *k, int index, const char *backend)
+{
+	return set_timeout(k, index, backend, 1);
 }
 
 int kernel_disconnect(struct kernel *k, int index)
@@ -353,26 +378,19 @@ static int open_file(int index, const char *name, int flags)
 
 void kernel_open_files(int index, struct kernel_files *f)
 {
-	f->io_timeout_fd = open_file(index, "queue/io_timeout", O_WRONLY);
+	f->io_timeout_fd = open_file(index, "queue/io_timeout", O_RDONLY);
 	f->stat_fd = open_file(index, "stat", O_RDONLY);
 }
 
-int kernel_set_io_timeout(struct kernel_files *f, unsigned ms)
-{
-	char text[16];
-	int n = snprintf(text, sizeof(text), "%u", ms);
+/* Documentation/admin-guide/iostats.rst; flushes are counted since Linux 5.5. */
+enum { READS = 0, WRITES = 4, IN_FLIGHT = 8, DISCARDS = 11, FLUSHES = 15, FIELDS = 16 };
 
-	return pwrite(f->io_timeout_fd, text, (size_t)n, 0) < 0 ? -errno : 0;
-}
-
-bool kernel_read_progress(struct kernel_files *f, uint64_t *completed, bool *has_more)
+static bool read_stat(const struct kernel_files *f, uint64_t field[static FIELDS])
 {
-	/* Documentation/admin-guide/iostats.rst; flushes are counted since Linux 5.5. */
-	enum { READS = 0, WRITES = 4, IN_FLIGHT = 8, DISCARDS = 11, FLUSHES = 15, FIELDS = 16 };
-	uint64_t field[FIELDS] = { 0 };
 	char text[512], *p = text, *end;
 	ssize_t n = pread(f->stat_fd, text, sizeof(text) - 1, 0);
 
+	memset(field, 0, FIELDS * sizeof(field[0]));
 	if (n <= 0)
 		return false;
 	text[n] = '\0';
@@ -381,9 +399,25 @@ bool kernel_read_progress(struct kernel_files *f, uint64_t *completed, bool *has
 		if (end == p)
 			break;
 	}
+	return true;
+}
+
+bool kernel_read_progress(struct kernel_files *f, uint64_t *completed, bool *has_more)
+{
+	uint64_t field[FIELDS];
+
+	if (!read_stat(f, field))
+		return false;
 	*completed = field[READS] + field[WRITES] + field[DISCARDS] + field[FLUSHES];
 	*has_more = field[IN_FLIGHT] > 0;
 	return true;
+}
+
+uint64_t kernel_in_flight(const struct kernel_files *f)
+{
+	uint64_t field[FIELDS];
+
+	return read_stat(f, field) ? field[IN_FLIGHT] : 0;
 }
 
 int kernel_limit_request(int index, uint32_t max_bytes)

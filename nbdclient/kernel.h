@@ -28,6 +28,11 @@ struct kernel {
 	uint32_t sequence;
 };
 
+/* The files that are of use while the root may be away: opened once. */
+struct kernel_files {
+	int io_timeout_fd, stat_fd; /* -1: not there */
+};
+
 /* 0, KERNEL_E_NO_DRIVER or negative errno. */
 int kernel_open(struct kernel *k) _must_check_;
 void kernel_close(struct kernel *k);
@@ -57,13 +62,19 @@ int kernel_connect(struct kernel *k, int fd, const struct kernel_device *dev,
 int kernel_reconfigure(struct kernel *k, int index, int fd, const char *backend) _must_check_;
 
 /*
- * The driver's request timeout, in seconds; 0: none. Requests that are in flight look at it when
- * their own timer runs out: with one, they leave a dead socket and wait for a new one, which they
- * are sent on at once; without one, they stay where they are until the next run of their timer
- * after the new one has come. (nbd_xmit_timeout()) 0 or negative errno.
+ * What becomes of requests that get no answer when their timer runs out (nbd_xmit_timeout()).
+ * Patient: nothing, for a server may be slow; its connection stays. Else they leave it, for it is
+ * known to be dead, and wait for a new one; they are sent on that at once.
+ *
+ * Patience sets the shortest timer, too, which the driver offers no other way to do: a file in
+ * queue/ cannot be written while a request waits for a socket, for since Linux 6.12 that waits
+ * for all requests. It is a number of seconds that the driver's own arithmetic makes 0, for
+ * every HZ; where a later kernel's does not, is_short is false: then a timer takes half a minute.
+ * 0 or negative errno.
  */
-int kernel_set_timeout(struct kernel *k, int index, const char *backend,
-		       unsigned seconds) _must_check_;
+int kernel_be_patient(struct kernel *k, int index, const char *backend,
+		      const struct kernel_files *f, bool *is_short) _must_check_;
+int kernel_be_impatient(struct kernel *k, int index, const char *backend) _must_check_;
 
 /* Lets go of the device: all waiting I/O fails. 0 or negative errno. */
 int kernel_disconnect(struct kernel *k, int index) _must_check_;
@@ -76,23 +87,15 @@ int kernel_next_dead(struct kernel *k, int *index) _must_check_;
 
 /* ---- /sys/block/nbdN ---------------------------------------------------------------------- */
 
-/* The files that are of use while the root may be away: opened once. */
-struct kernel_files {
-	int io_timeout_fd, stat_fd; /* -1: not there */
-};
-
 void kernel_open_files(int index, struct kernel_files *f);
-
-/*
- * How long a request may be in flight before the driver looks at it again: the period after which
- * a request that died with its socket moves to the new one. Milliseconds.
- */
-int kernel_set_io_timeout(struct kernel_files *f, unsigned ms) _must_check_;
 
 /*
  * How many requests have been completed so far, and whether some are in flight. False: not known.
  */
 bool kernel_read_progress(struct kernel_files *f, uint64_t *completed, bool *has_more);
+
+/* How many requests wait for an answer; 0 when that is not known. */
+uint64_t kernel_in_flight(const struct kernel_files *f);
 
 /*
  * Keeps the driver's requests at or below max_bytes, the largest that the server takes. 0 or

@@ -19,12 +19,18 @@ enum {
 	VERIFY_MS = 3000,         /* for the driver to send anything over its new socket */
 	ADDRESS_BACK_MS = 1000,   /* for a lost address to come back before its link is given up */
 	LOOK_S = 30,              /* between looks at the superblock */
+	EXCHANGE_MS = 300,        /* for the driver to notice that its old socket has been ended */
 	QUIET_MS = 2000,          /* for what a server that cannot fence has received to be done */
 };
 
 static uint64_t ms(uint64_t n)
 {
 	return n * CLOCK_NS_PER_MS;
+}
+
+static bool is_unix(const struct client *c)
+{
+	return c->address->addr.ss_family == AF_UNIX;
 }
 
 /* ---- handing over ------------------------------------------------------------------------- */
@@ -69,16 +75,18 @@ static int configure(struct client *c, int fd)
 	return EV_HANDED;
 }
 
-static void open_files(struct client *c)
+static int be_patient(struct client *c)
 {
-	int r;
+	bool is_short;
+	int r = kernel_be_patient(&c->kernel, c->index, c->backend, &c->files, &is_short);
 
-	kernel_open_files(c->index, &c->files);
-	r = kernel_set_io_timeout(&c->files, LINK_IO_TIMEOUT_MS);
-	if (r < 0)
-		log_warn("%s: cannot set queue/io_timeout: %s (after an outage, requests that were "
-			 "in flight take 30 s to go on)",
-			 c->name, strerror(-r));
+	if (r == 0 && !is_short && !c->has_warned) {
+		c->has_warned = true;
+		log_warn("%s: this kernel's driver does not let its timer be shortened (after an "
+			 "outage, requests that were in flight take up to 30 s to go on)",
+			 c->name);
+	}
+	return r;
 }
 
 static int connect_first(struct client *c, unsigned which)
@@ -88,7 +96,12 @@ static int connect_first(struct client *c, unsigned which)
 
 	if (r != EV_HANDED)
 		return r;
-	open_files(c);
+	kernel_open_files(c->index, &c->files);
+	r = be_patient(c);
+	if (r < 0)
+		log_warn("%s: the driver's timer cannot be set: %s (after an outage, requests that "
+			 "were in flight take 30 s to go on)",
+			 c->name, strerror(-r));
 	c->first = c->negotiate.identity;
 	c->has_first = true;
 	if (!c->page) {
@@ -100,17 +113,15 @@ static int connect_first(struct client *c, unsigned which)
 	return EV_HANDED;
 }
 
-/* Three commands: a socket never shares its message with anything that may have to wait for it. */
+/* Two commands: a socket never shares its message with anything that may have to wait for it. */
 static int replace_socket(struct client *c, int fd)
 {
 	int r;
 
+	if (c->old_fd >= 0) /* again: the driver may have been in recvmsg() the first time */
+		dial_reset(c->old_fd);
 	guard_begin(c->old_fd);
-	r = kernel_set_timeout(&c->kernel, c->index, c->backend, 0);
-	/* Setting the driver's timeout has set this one, too; requests begin with what it is now.
-	 */
-	if (r == 0 && kernel_set_io_timeout(&c->files, LINK_IO_TIMEOUT_MS) < 0)
-		log_debug("%s: queue/io_timeout stays 30 s", c->name);
+	r = be_patient(c);
 	if (r == 0)
 		r = kernel_reconfigure(&c->kernel, c->index, fd, c->backend);
 	if (guard_end())
@@ -122,18 +133,17 @@ static int reconnect(struct client *c, unsigned which)
 {
 	int r;
 
-	if (c->files.io_timeout_fd < 0) /* adopted */
-		open_files(c);
 	c->sent_before = dial_sent(c->fds[which]);
+	c->received_before = dial_received(c->fds[which]);
 	r = replace_socket(c, c->fds[which]);
 	if (r == 0) {
 		/* A file system made since then, or mounted since, is what to look for now. */
 		if (c->negotiate.identity.has_uuid)
 			identity_take_head(&c->first, &c->negotiate.identity);
 		/* No error proves nothing: the driver drops a socket that it has no use for. */
-		c->is_unverified = true;
-		c->verify_by_ns = clock_now_ns() + ms(VERIFY_MS);
 		probe_ask(&c->probe, c->index);
+		c->is_unverified = c->probe.fd >= 0;
+		c->verify_by_ns = is_unix(c) ? CLOCK_NEVER : clock_now_ns() + ms(VERIFY_MS);
 		return EV_HANDED;
 	}
 	if (!kernel_is_attached(c->index)) {
@@ -160,15 +170,24 @@ static void watch_from_now(struct client *c)
 	c->check_address_ns = CLOCK_NEVER;
 	c->progress_ns = now_ns;
 	(void)kernel_read_progress(&c->files, &c->completed, &has_more);
-	memset(c->said, 0, sizeof(c->said));
 	c->why[0] = '\0';
 }
 
 static void call_on_attached(struct client *c)
 {
+	client_publish(c); /* whoever waits for us asks for the status next */
 	if (c->on_attached)
 		c->on_attached(c);
 	c->on_attached = NULL;
+}
+
+static void verified(struct client *c)
+{
+	/* Shortest would be called stuck whatever is in flight for a moment, once a second. */
+	probe_set_timer(&c->probe, c->index, LINK_IO_TIMEOUT_MS);
+	c->is_unverified = false;
+	c->is_adopted = false;
+	call_on_attached(c);
 }
 
 void link_is_up(struct client *c, unsigned which)
@@ -179,11 +198,14 @@ void link_is_up(struct client *c, unsigned which)
 	char flags[120];
 
 	c->link_fd = steal_fd(&c->fds[which]);
+	c->last_epoch = c->epoch;
 	c->epoch = epoch_of(hsc->has_session_reply ? &hsc->session_reply : NULL);
 	c->takes_risk = false;
 	session_quiet(&c->session, c->epoch.is_known ? 0 : ms(QUIET_MS));
 	watch_from_now(c);
-	if (s->losses > 0 || c->is_adopted)
+	if (c->is_adopted && s->losses == 0 && c->is_alive)
+		log_info("%s: has a connection of its own to server %s", c->name, client_server(c));
+	else if (s->losses > 0 || c->is_adopted)
 		log_info("%s: server %s is back after %" PRIu64 ".%" PRIu64
 			 " s; the device goes on",
 			 c->name, client_server(c), outage_ns / CLOCK_NS_PER_S,
@@ -192,20 +214,45 @@ void link_is_up(struct client *c, unsigned which)
 		log_info("%s: attached export \"%s\" of server %s: %" PRIu64 " bytes, %s", c->name,
 			 c->uri->export_name, client_server(c), c->first.info.size,
 			 nbd_flags_text(c->first.info.flags, flags, sizeof(flags)));
-	if (!c->is_adopted) /* else when the device has answered */
-		call_on_attached(c);
+	if (!c->is_unverified) /* else when the device has answered */
+		verified(c);
 }
 
-void link_is_adopted(struct client *c)
+void link_adopt(struct client *c, bool is_alive)
 {
-	c->is_adopted = false;
-	open_files(c);
+	kernel_open_files(c->index, &c->files);
+	/* A living link is ended by the server when it lets us in: the driver has to see that
+	 * first. */
+	session_quiet(&c->session, !c->epoch.is_known ? ms(QUIET_MS)
+				   : is_alive         ? ms(EXCHANGE_MS)
+						      : 0);
+	c->is_alive = is_alive;
+	if (!is_alive)
+		return;
+	/* An instance that was killed in an outage may have left it impatient. */
+	if (be_patient(c) < 0)
+		log_warn("%s: the driver's timer cannot be set", c->name);
 	watch_from_now(c);
-	log_info("%s: adopted; its link is alive", c->name);
-	call_on_attached(c);
+	log_info("%s: adopted; its link is alive%s", c->name,
+		 c->epoch.is_known && c->was_at ? ", and is exchanged for one of our own" : "");
+	if (!c->epoch.is_known ||
+	    !c->was_at) /* else there will be a second socket beside it, and then one */
+		verified(c);
 }
 
 /* ---- letting go --------------------------------------------------------------------------- */
+
+/*
+ * The old link of an adopted device neither answers nor ends. A server that fences has ended it at
+ * its side when it let us in: it is half open, and the driver's timer may kill it. Of any other
+ * server it may be slow and alive.
+ */
+static void end_adopted(struct client *c)
+{
+	if (c->epoch.is_known && c->address == c->was_at &&
+	    kernel_be_impatient(&c->kernel, c->index, c->backend) < 0)
+		log_debug("%s: its old connection stays until TCP ends it", c->name);
+}
 
 void link_cut(struct client *c)
 {
@@ -213,9 +260,11 @@ void link_cut(struct client *c)
 	if (c->link_fd < 0)
 		return;
 	(void)shutdown(c->link_fd, SHUT_RDWR);
-	if (c->is_adopted) { /* the driver may have another one still, which may be only slow */
+	dial_reset(c->link_fd);
+	if (c->is_adopted) { /* the driver may have another one still, of which we have no copy */
 		close(c->link_fd);
 		c->link_fd = -1;
+		end_adopted(c);
 		return;
 	}
 	if (c->old_fd >= 0)
@@ -223,7 +272,7 @@ void link_cut(struct client *c)
 	c->old_fd = steal_fd(&c->link_fd);
 	guard_begin(c->old_fd);
 	/* They leave the dead socket when their timer runs out, and wait for the next one. */
-	if (kernel_set_timeout(&c->kernel, c->index, c->backend, 1) < 0)
+	if (kernel_be_impatient(&c->kernel, c->index, c->backend) < 0)
 		log_debug("%s: what was in flight waits for its own timer", c->name);
 	(void)guard_end();
 }
@@ -250,22 +299,18 @@ static bool is_up(const struct client *c)
 	return c->session.link == LINK_UP || c->session.link == LINK_SUSPECT;
 }
 
-static void verified(struct client *c)
-{
-	c->is_unverified = false;
-	c->is_adopted = false;
-	call_on_attached(c);
-}
-
 /* The driver has a new socket, it said. Does it use it? */
 static void verify(struct client *c, uint64_t now_ns)
 {
 	if (!c->is_unverified)
 		return;
-	if (dial_sent(c->link_fd) > c->sent_before)
+	if (dial_sent(c->link_fd) > c->sent_before) {
 		verified(c);
-	else if (now_ns >= c->verify_by_ns && c->address->addr.ss_family != AF_UNIX)
+	} else if (now_ns >= c->verify_by_ns) {
+		if (c->is_adopted) /* for the driver's timer to end what it has */
+			session_quiet(&c->session, ms(VERIFY_MS));
 		client_link_dead(c, "the kernel does not use the new connection");
+	}
 }
 
 /* Of a device without an answer: is it the server, or is there nothing to answer? */
@@ -284,10 +329,12 @@ static void watch_progress(struct client *c, uint64_t now_ns)
 			client_step(c, EV_ANSWERED);
 		}
 	} else if (c->session.link == LINK_UP && now_ns - c->progress_ns >= ms(STALL_S * 1000)) {
-		client_set_why(c,
-			       "server %s has answered no request for %d s, though its network "
-			       "does (waiting for it: it may be slow; look at the server)",
-			       client_server(c), STALL_S);
+		client_set_why(
+			c,
+			"server %s has answered no request for %d s%s (waiting for it: it may "
+			"be slow; look at the server)",
+			client_server(c), STALL_S,
+			c->link_fd < 0 ? "" : ", though its network does");
 		log_warn("%s: %s", c->name, c->why);
 		client_step(c, EV_STALLED);
 	}
@@ -345,19 +392,28 @@ void link_on_probe(struct client *c)
 	uint8_t head[IDENTITY_HEAD_SIZE];
 	int r = probe_answer(&c->probe, head);
 
-	if (r == -ECHILD)
-		log_warn("%s: somebody has ended its process for test reads (going on without)",
-			 c->name);
+	if (r < 0) {
+		log_warn("%s: %s (going on without test reads)", c->name,
+			 r == -ECHILD ? "somebody has ended its process for them" : strerror(-r));
+		if (c->is_unverified) /* nothing makes an idle driver use its socket now */
+			verified(c);
+	}
 	if (r <= 0 || !is_up(c))
 		return;
 	identity_read_head(&c->first, head);
 	if (!c->is_unverified)
 		return;
 	/* The device answers, but not through our socket: its old link was only slow. */
-	if (c->address->addr.ss_family != AF_UNIX && dial_sent(c->link_fd) == c->sent_before) {
+	if (!is_unix(c) && dial_sent(c->link_fd) == c->sent_before) {
+		if (!c->is_adopted) { /* an answer of the last link that comes late */
+			probe_ask(&c->probe, c->index);
+			return;
+		}
 		log_info("%s: its old connection was only slow; staying with it", c->name);
 		close(c->link_fd);
 		c->link_fd = -1;
+		c->address = c->was_at;
+		c->epoch = c->last_epoch;
 	}
 	verified(c);
 }

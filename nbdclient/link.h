@@ -13,12 +13,13 @@ enum {
 	LINK_BLOCK_SIZE = 512, /* the smallest the driver allows: any file system mounts on it */
 	LINK_BLOCK_SIZE_MAX = 4096, /* a page, the largest */
 	/*
-	 * How soon the driver looks at a request that was not answered. It adds more than a second
-	 * of its own, and rounds up: nothing is gained by less, and more delays what was in flight
-	 * when a short outage began.
+	 * How soon the driver looks at a request that was not answered, and says so on the kernel
+	 * log; the block layer adds a second of its own. What is in flight when an outage begins
+	 * waits no longer than that after its end.
 	 */
-	LINK_IO_TIMEOUT_MS = 100,
+	LINK_IO_TIMEOUT_MS = 300,
 	LINK_ANSWER_WAIT_MS = 3000, /* for an adopted device to answer a read */
+	LINK_ANSWER_SHORT_MS = 300,
 };
 
 /*
@@ -30,8 +31,11 @@ int link_hand(struct client *c, unsigned which);
 /* The driver has it (EV_HANDED): from now on it is the link. */
 void link_is_up(struct client *c, unsigned which);
 
-/* The same of an adopted device whose link is alive, of which we have no copy. */
-void link_is_adopted(struct client *c);
+/*
+ * For a device that an earlier instance has left, before anything else is done with it. is_alive:
+ * its link answers, though we have no copy of it.
+ */
+void link_adopt(struct client *c, bool is_alive);
 
 /*
  * The link is lost: shuts our copy of it down, which frees whatever of the driver is stuck in a

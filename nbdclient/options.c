@@ -20,6 +20,11 @@ const char options_help[] =
 	"      --connect-timeout S            give up when it is not attached in S seconds\n"
 	"                                     (default: wait for ever; after attaching there is\n"
 	"                                     no limit)\n"
+	"      --outage wait|reboot:S         when it is lost for S seconds, restart the machine\n"
+	"                                     without writing what is left (default: wait)\n"
+	"      --on-shutdown wait|detach|end  when the machine is shut down and the server stays\n"
+	"                                     away for 30 s, let go of the device or, for a root,\n"
+	"                                     end the machine (default: wait)\n"
 	"      --connections N                connections to use; 1 is all that there is\n"
 	"      --foreground                   stay in the foreground and log to stderr\n"
 	"      --ready-fd N                   write a newline to descriptor N when attached\n"
@@ -41,6 +46,8 @@ enum {
 	OPT_FALLBACK,
 	OPT_CONNECT_TIMEOUT,
 	OPT_CONNECTIONS,
+	OPT_OUTAGE,
+	OPT_ON_SHUTDOWN,
 	OPT_FOREGROUND,
 	OPT_READY_FD,
 	OPT_FORCE,
@@ -54,6 +61,8 @@ static const struct option long_options[] = {
 	{ "fallback", required_argument, NULL, OPT_FALLBACK },
 	{ "connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT },
 	{ "connections", required_argument, NULL, OPT_CONNECTIONS },
+	{ "outage", required_argument, NULL, OPT_OUTAGE },
+	{ "on-shutdown", required_argument, NULL, OPT_ON_SHUTDOWN },
 	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
 	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
 	{ "force", no_argument, NULL, OPT_FORCE },
@@ -73,8 +82,8 @@ static const struct {
 	  OPTIONS_ATTACH,
 	  true,
 	  true,
-	  { OPT_DEVICE, OPT_FALLBACK, OPT_CONNECT_TIMEOUT, OPT_CONNECTIONS, OPT_FOREGROUND,
-	    OPT_READY_FD } },
+	  { OPT_DEVICE, OPT_FALLBACK, OPT_CONNECT_TIMEOUT, OPT_CONNECTIONS, OPT_OUTAGE,
+	    OPT_ON_SHUTDOWN, OPT_FOREGROUND, OPT_READY_FD } },
 	{ "detach", OPTIONS_DETACH, true, true, { OPT_FORCE } },
 	{ "resume", OPTIONS_RESUME, true, true, { 0 } },
 	{ "status", OPTIONS_STATUS, false, true, { OPT_JSON } },
@@ -112,6 +121,35 @@ static int take_number(unsigned *out, const char *what, const char *text, uint64
 	return 0;
 }
 
+static int take_outage(struct options *o, const char *text)
+{
+	int r;
+
+	if (strcmp(text, "wait") == 0) {
+		o->outage_s = 0;
+		return 0;
+	}
+	if (strncmp(text, "reboot:", 7) != 0)
+		return usage("--outage", text, "wait, or reboot:SECONDS");
+	r = take_number(&o->outage_s, "--outage", text + 7, INT_MAX);
+	if (r == 0 && o->outage_s == 0)
+		return usage("--outage", text, "0 seconds: every outage would be too long");
+	return r;
+}
+
+static int take_on_shutdown(struct options *o, const char *text)
+{
+	if (strcmp(text, "wait") == 0)
+		o->on_shutdown = ENDING_WAITS;
+	else if (strcmp(text, "detach") == 0)
+		o->on_shutdown = ENDING_LETS_GO;
+	else if (strcmp(text, "end") == 0)
+		o->on_shutdown = ENDING_ENDS;
+	else
+		return usage("--on-shutdown", text, "wait, detach or end");
+	return 0;
+}
+
 static int take_option(struct options *o, int opt, const char *value)
 {
 	unsigned number;
@@ -137,6 +175,8 @@ static int take_option(struct options *o, int opt, const char *value)
 		if (r == 0)
 			o->ready_fd = (int)number;
 		return r;
+	case OPT_OUTAGE: return take_outage(o, value);
+	case OPT_ON_SHUTDOWN: return take_on_shutdown(o, value);
 	case OPT_FOREGROUND: o->foreground = true; break;
 	case OPT_FORCE: o->force = true; break;
 	case OPT_JSON: o->json = true; break;

@@ -3,6 +3,7 @@
 #ifndef NBDCLIENT_OPTIONS_H
 #define NBDCLIENT_OPTIONS_H
 
+#include "ending.h"
 #include "uri.h"
 
 enum options_command {
@@ -30,6 +31,8 @@ struct options {
 	bool foreground, json, force;
 	int ready_fd;               /* -1: none */
 	unsigned connect_timeout_s; /* 0: for ever */
+	unsigned outage_s;          /* restart the machine after so long; 0: never */
+	enum ending_role on_shutdown;
 };
 
 /* 0, or OPTIONS_E_USAGE after saying on stderr what is wrong. Allocates nothing. */

@@ -14,8 +14,13 @@
 
 enum { INHERITED_FDS_MAX = 64 };
 
+struct question {
+	int index;
+	unsigned timer_ms; /* to set; 0: read */
+};
+
 struct answer {
-	int result; /* 0 or negative errno */
+	int result; /* of a read: 0 or negative errno */
 	uint8_t head[IDENTITY_HEAD_SIZE];
 };
 
@@ -31,13 +36,27 @@ static int read_head(int dev_fd, int index, uint8_t *head)
 	return fd_pread_all(fd, head, IDENTITY_HEAD_SIZE, 0);
 }
 
+/* What comes of it is seen in the file; without it, the kernel log says more than it need. */
+static void set_timer(int sys_fd, const struct question *q)
+{
+	_cleanup_close_ int fd = -1;
+	char name[40], text[16];
+	int n = snprintf(text, sizeof(text), "%u", q->timer_ms);
+
+	snprintf(name, sizeof(name), "nbd%d/queue/io_timeout", q->index);
+	fd = openat(sys_fd, name, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)pwrite(fd, text, (size_t)n, 0);
+}
+
 /* Signals are for nbdclient; this one goes when the socket ends, or by SIGKILL. */
 static _Noreturn void serve(int asked_fd)
 {
 	static uint8_t head[IDENTITY_HEAD_SIZE] __attribute__((aligned(4096)));
 	static struct answer answer;
 	sigset_t all;
-	int dev_fd, index;
+	struct question q;
+	int dev_fd, sys_fd;
 
 	sigfillset(&all);
 	(void)sigprocmask(SIG_BLOCK, &all, NULL);
@@ -45,12 +64,18 @@ static _Noreturn void serve(int asked_fd)
 	for (int fd = 0; fd < INHERITED_FDS_MAX; fd++)
 		if (fd != asked_fd)
 			close(fd);
-	/* devtmpfs itself: the way to it leads through the root, which may be away. */
+	/* The file systems themselves: the way to them leads through the root, which may be away.
+	 */
 	dev_fd = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	sys_fd = open("/sys/block", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	(void)chdir("/");
 	(void)mlockall(MCL_CURRENT | MCL_FUTURE);
-	while (recv(asked_fd, &index, sizeof(index), 0) == sizeof(index)) {
-		answer.result = read_head(dev_fd, index, head);
+	while (recv(asked_fd, &q, sizeof(q), 0) == sizeof(q)) {
+		if (q.timer_ms > 0) {
+			set_timer(sys_fd, &q);
+			continue;
+		}
+		answer.result = read_head(dev_fd, q.index, head);
 		memcpy(answer.head, head, sizeof(head));
 		if (send(asked_fd, &answer, sizeof(answer), MSG_NOSIGNAL) < 0)
 			break;
@@ -75,7 +100,7 @@ int probe_start(struct probe *p)
 	if (r < 0)
 		close(fds[0]);
 	else
-		p->fd = fds[0];
+		*p = (struct probe){ .fd = fds[0], .pid = child };
 	return r;
 }
 
@@ -87,14 +112,25 @@ void probe_end(struct probe *p)
 	p->is_busy = false;
 }
 
+static void ask(struct probe *p, const struct question *q)
+{
+	/* A queue that is full is that of a process which has been stuck for long. */
+	if (p->fd >= 0 && send(p->fd, q, sizeof(*q), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+	    errno != EAGAIN)
+		probe_end(p);
+}
+
 void probe_ask(struct probe *p, int index)
 {
-	if (p->fd < 0 || p->is_busy)
+	if (p->is_busy)
 		return;
-	if (send(p->fd, &index, sizeof(index), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		probe_end(p);
-	else
-		p->is_busy = true;
+	ask(p, &(struct question){ .index = index });
+	p->is_busy = p->fd >= 0;
+}
+
+void probe_set_timer(struct probe *p, int index, unsigned ms)
+{
+	ask(p, &(struct question){ .index = index, .timer_ms = ms });
 }
 
 int probe_answer(struct probe *p, uint8_t head[static IDENTITY_HEAD_SIZE])

@@ -27,7 +27,7 @@ static void load(struct device *d, int index)
 	memset(d, 0, sizeof(*d));
 	d->index = index;
 	d->size = kernel_read_size(index);
-	if (kernel_read_backend(index, d->backend) < 0)
+	if (status_read_label(index, d->backend) < 0)
 		d->backend[0] = '\0';
 	d->has_page = status_read(index, &d->st, &d->is_attended) == 0;
 }
@@ -81,6 +81,7 @@ static void print_text(const struct device *d)
 {
 	const struct status *st = &d->st;
 	bool is_up = session_state_is_up(st->state);
+	uint64_t longest_ns = st->longest_ns;
 	char session[SESSION_TEXT];
 
 	printf("/dev/nbd%d  %s  %s  %" PRIu64 " bytes\n", d->index, state_of(d),
@@ -105,10 +106,12 @@ static void print_text(const struct device *d)
 		       st->machine, session, st->generation,
 		       st->epoch.durability == NBD_DURABILITY_WRITE ? "at once" : "when flushed");
 	}
+	if (!is_up && seconds(st->lost_ns) * CLOCK_NS_PER_S > longest_ns)
+		longest_ns = seconds(st->lost_ns) * CLOCK_NS_PER_S;
 	if (st->losses > 0)
 		printf("    lost the server %u time%s, longest for %" PRIu64 ".%" PRIu64 " s\n",
-		       st->losses, st->losses == 1 ? "" : "s", st->longest_ns / CLOCK_NS_PER_S,
-		       st->longest_ns / (CLOCK_NS_PER_S / 10) % 10);
+		       st->losses, st->losses == 1 ? "" : "s", longest_ns / CLOCK_NS_PER_S,
+		       longest_ns / (CLOCK_NS_PER_S / 10) % 10);
 }
 
 static void print_json(const struct device *d)

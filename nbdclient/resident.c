@@ -26,7 +26,7 @@ __attribute__((noinline)) static void touch_stack(void)
 		stack[i] = 0;
 }
 
-int resident_prepare(char *argv0)
+void resident_mark(char *argv0)
 {
 	int r;
 
@@ -40,6 +40,10 @@ int resident_prepare(char *argv0)
 			 strerror(-r));
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0 && errno != EINVAL)
 		log_warn("cannot be marked as an I/O flusher: %m (going on without)");
+}
+
+int resident_lock(void)
+{
 	if (chdir("/") < 0)
 		return -errno;
 

@@ -10,12 +10,16 @@
 #include "base/cleanup.h"
 
 /*
- * Makes this process resident: locked in memory, exempt from the OOM killer, marked as an I/O
- * flusher, argv0 beginning with '@', working directory "/". Locks do not pass fork(2): call it
- * after the last one. What cannot be had is warned of, not fatal, except the lock in memory:
- * negative errno then.
+ * What its children have, too: exempt from the OOM killer, marked as an I/O flusher, argv0
+ * beginning with '@'. What cannot be had is warned of.
  */
-int resident_prepare(char *argv0) _must_check_;
+void resident_mark(char *argv0);
+
+/*
+ * Makes this process resident: locked in memory, working directory "/". Locks do not pass fork(2):
+ * call it after the last one. 0 or negative errno.
+ */
+int resident_lock(void) _must_check_;
 
 /* Lets go of the standard descriptors; what is logged goes to the kernel log, on kmsg_fd. */
 void resident_detach_stdio(int kmsg_fd);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { LOG_AGAIN_S = 60 /* a failure that lasts is said again after this long */ };
 
@@ -30,9 +31,13 @@ void client_set_why(struct client *c, const char *fmt, ...)
  */
 static uint64_t hash_of(const char *text)
 {
+	/* Nor is the reason: a network that is away has several faces by turns. */
+	const char *end = strncmp(text, CLIENT_UNREACHABLE, strlen(CLIENT_UNREACHABLE)) == 0
+				  ? strrchr(text, ':')
+				  : NULL;
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
 
-	for (; *text; text++)
+	for (; *text && text != end; text++)
 		if (*text < '0' || *text > '9')
 			h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
 	return h;
@@ -44,10 +49,13 @@ bool client_is_news(struct client *c, uint64_t now_ns)
 	size_t i = c->address ? (size_t)(c->address - c->addresses.address) : 0;
 	uint64_t hash = hash_of(c->why);
 
-	if (c->said[i].hash == hash && now_ns - c->said[i].at_ns < LOG_AGAIN_S * CLOCK_NS_PER_S)
-		return false;
-	c->said[i].hash = hash;
-	c->said[i].at_ns = now_ns;
+	for (size_t j = 0; j < ARRAY_SIZE(c->said[i]); j++)
+		if (c->said[i][j].hash == hash &&
+		    now_ns - c->said[i][j].at_ns < LOG_AGAIN_S * CLOCK_NS_PER_S)
+			return false;
+	c->said[i][1] = c->said[i][0]; /* two failures may take turns */
+	c->said[i][0].hash = hash;
+	c->said[i][0].at_ns = now_ns;
 	return true;
 }
 
@@ -58,9 +66,7 @@ static void log_failure(struct client *c, uint64_t now_ns)
 
 	if (!client_is_news(c, now_ns))
 		return;
-	if (s->link == LINK_SUSPECT)
-		log_info("%s: %s (staying with the server that does not answer)", c->name, c->why);
-	else if (s->was_attached)
+	if (s->was_attached)
 		log_warn("%s: %s (trying for %" PRIu64 " s now, for ever if need be; what uses the "
 			 "device waits)",
 			 c->name, c->why, seconds);

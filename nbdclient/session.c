@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { LONG_DIAL_EVERY = 4 };
+enum { LONG_DIAL_EVERY = 4, SILENCES_MAX = 3, FUTILE_MAX = 5 };
 
 static void idle(struct session *s, unsigned which, uint64_t due_ns)
 {
@@ -39,13 +39,17 @@ static void seek(struct session *s, uint64_t now_ns)
 	for (unsigned i = 0; i < s->tries_count; i++) {
 		struct session_try *t = &s->tries[i];
 
-		if (t->state != TRY_IDLE) /* begun while the link was suspect */
+		if (t->state != TRY_IDLE) /* the one that the driver has not taken */
 			continue;
 		if (i != s->preferred)
 			rank++;
 		t->verdict = VERDICT_NONE;
+		t->silences = 0;
+		t->last_turn_ns = 0;
 		backoff_start(&t->backoff, now_ns);
 		t->due_ns = now_ns + (i == s->preferred ? 0 : rank * SESSION_STAGGER_NS);
+		if (s->futile > 0)
+			t->due_ns += SESSION_FUTILE_NS << s->futile;
 	}
 }
 
@@ -55,12 +59,14 @@ static enum session_todo retry(struct session *s, unsigned which, uint64_t now_n
 	struct session_try *t = &s->tries[which];
 	uint64_t due_ns = backoff_next(&t->backoff, now_ns, chance);
 
-	/* A server that accepts and then says nothing is hung: it is not asked so often. */
-	if (t->state >= TRY_NEGOTIATING && now_ns >= t->due_ns &&
-	    due_ns < now_ns + SESSION_IMPATIENT_NS)
-		due_ns = now_ns + SESSION_IMPATIENT_NS;
-	if (s->link == LINK_SUSPECT)
-		due_ns = now_ns + SESSION_SUSPECT_NS;
+	/* A server that accepts and then says nothing is hung, or slow: it is not asked so often.
+	 */
+	if (t->state >= TRY_NEGOTIATING && now_ns >= t->due_ns) {
+		if (t->silences < SILENCES_MAX)
+			t->silences++;
+		if (due_ns < now_ns + SESSION_IMPATIENT_NS)
+			due_ns = now_ns + SESSION_IMPATIENT_NS;
+	}
 	t->verdict = VERDICT_NONE;
 	idle(s, which, due_ns);
 	return DO_DROP;
@@ -81,9 +87,12 @@ static bool is_anyone_waiting(const struct session *s)
 	return false;
 }
 
-static uint64_t patience(const struct session *s, uint64_t now_ns)
+/* A slow server gets longer each time, or it would never be done when it has two addresses. */
+static uint64_t patience(const struct session *s, unsigned which)
 {
-	return now_ns + (is_anyone_waiting(s) ? SESSION_IMPATIENT_NS : SESSION_NEGOTIATE_NS);
+	uint64_t ns = SESSION_IMPATIENT_NS << s->tries[which].silences;
+
+	return is_anyone_waiting(s) && ns < SESSION_NEGOTIATE_NS ? ns : SESSION_NEGOTIATE_NS;
 }
 
 static enum session_todo dial(struct session *s, unsigned which, uint64_t now_ns)
@@ -100,21 +109,28 @@ static enum session_todo negotiate(struct session *s, unsigned which, uint64_t n
 {
 	s->active = (int)which;
 	s->tries[which].state = TRY_NEGOTIATING;
-	s->tries[which].due_ns = patience(s, now_ns);
+	s->tries[which].last_turn_ns = now_ns;
+	s->tries[which].due_ns = now_ns + patience(s, which);
 	return DO_NEGOTIATE;
 }
 
 static enum session_todo connected(struct session *s, unsigned which, uint64_t now_ns)
 {
 	struct session_try *active;
+	uint64_t due_ns;
 
+	if (s->quiet_left_ns > 0) {
+		s->quiet_ns = now_ns + s->quiet_left_ns;
+		s->quiet_left_ns = 0;
+	}
 	if (s->active == SESSION_NOBODY)
 		return negotiate(s, which, now_ns);
 	s->tries[which].state = TRY_CONNECTED;
 	s->tries[which].due_ns = CLOCK_NEVER;
 	active = &s->tries[s->active];
-	if (active->state != TRY_READY && active->due_ns > now_ns + SESSION_IMPATIENT_NS)
-		active->due_ns = now_ns + SESSION_IMPATIENT_NS;
+	due_ns = now_ns + patience(s, (unsigned)s->active);
+	if (active->state != TRY_READY && active->due_ns > due_ns)
+		active->due_ns = due_ns;
 	return DO_NOTHING;
 }
 
@@ -123,23 +139,12 @@ static uint64_t not_before(const struct session *s)
 	return s->settled_ns > s->quiet_ns ? s->settled_ns : s->quiet_ns;
 }
 
-static void count_loss(struct session *s, uint64_t now_ns)
-{
-	s->link = LINK_NONE;
-	s->lost_ns = now_ns;
-	s->losses++;
-	s->settled_ns = now_ns + SESSION_SETTLE_NS;
-	s->quiet_ns = now_ns + s->quiet_time_ns;
-}
-
 /* This one it is. Nobody else may negotiate from now on. */
 static enum session_todo chosen(struct session *s, unsigned which, uint64_t now_ns)
 {
 	for (unsigned i = 0; i < s->tries_count; i++)
 		if (i != which)
 			idle(s, i, CLOCK_NEVER);
-	if (s->link == LINK_SUSPECT)
-		count_loss(s, now_ns); /* of our own will */
 	s->tries[which].state = TRY_READY;
 	s->tries[which].verdict = VERDICT_NONE;
 	if (now_ns >= not_before(s)) {
@@ -182,31 +187,13 @@ static enum session_todo link_dead(struct session *s, uint64_t now_ns)
 {
 	if (s->link == LINK_NONE)
 		return still_dead(s, now_ns);
-	count_loss(s, now_ns);
+	s->link = LINK_NONE;
+	s->lost_ns = now_ns;
+	s->losses++;
+	s->settled_ns = now_ns + SESSION_SETTLE_NS;
+	s->quiet_left_ns = s->quiet_time_ns;
 	seek(s, now_ns);
 	return DO_CUT;
-}
-
-static enum session_todo stalled(struct session *s, uint64_t now_ns)
-{
-	if (s->link != LINK_UP)
-		return DO_NOTHING;
-	s->link = LINK_SUSPECT;
-	for (unsigned i = 0; i < s->tries_count; i++)
-		if (i != s->preferred) {
-			backoff_start(&s->tries[i].backoff, now_ns);
-			s->tries[i].due_ns = now_ns;
-		}
-	return DO_NOTHING;
-}
-
-static enum session_todo answered(struct session *s)
-{
-	if (s->link != LINK_SUSPECT)
-		return DO_NOTHING;
-	s->link = LINK_UP;
-	all_idle(s);
-	return DO_STOP;
 }
 
 static enum session_todo network_changed(struct session *s, uint64_t now_ns)
@@ -262,7 +249,7 @@ static enum session_todo step_try(struct session *s, enum session_event ev, unsi
 	case TRY_NEGOTIATING:
 		if (ev == EV_AGREED) {
 			s->tries[which].state = TRY_CHECKING;
-			s->tries[which].due_ns = patience(s, now_ns);
+			s->tries[which].due_ns = now_ns + patience(s, which);
 			return DO_CHECK;
 		}
 		break;
@@ -290,11 +277,24 @@ static enum session_todo step(struct session *s, enum session_event ev, unsigned
 	if (s->link == LINK_DETACHING)
 		return DO_NOTHING;
 	switch (ev) {
-	case EV_START: seek(s, now_ns); return DO_NOTHING;
+	case EV_START:
+		s->quiet_left_ns = s->quiet_time_ns;
+		seek(s, now_ns);
+		return DO_NOTHING;
 	case EV_ADOPTED: return adopted(s, now_ns);
+	case EV_EXCHANGE:
+		s->quiet_left_ns = s->quiet_time_ns;
+		seek(s, now_ns);
+		for (unsigned i = 0; i < s->tries_count; i++)
+			if (i != s->preferred)
+				s->tries[i].due_ns += SESSION_EXCHANGE_NS;
+		return DO_NOTHING;
 	case EV_LINK_DEAD: return link_dead(s, now_ns);
-	case EV_STALLED: return stalled(s, now_ns);
-	case EV_ANSWERED: return answered(s);
+	case EV_STALLED:
+	case EV_ANSWERED:
+		if (s->link != LINK_NONE)
+			s->link = ev == EV_STALLED ? LINK_SUSPECT : LINK_UP;
+		return DO_NOTHING;
 	case EV_NETWORK: return network_changed(s, now_ns);
 	case EV_RESUME: return resume(s, now_ns);
 	case EV_DETACH:
@@ -355,17 +355,26 @@ enum session_todo session_step(struct session *s, enum session_event ev, unsigne
 	return todo;
 }
 
-/* Whose turn it is to negotiate, when nobody does. */
+/*
+ * Whose turn it is to negotiate, when nobody does: who has waited longest, for a hung server may
+ * have several addresses.
+ */
 static int next_in_turn(const struct session *s)
 {
+	int next = SESSION_NOBODY;
+
 	if (s->active != SESSION_NOBODY)
 		return SESSION_NOBODY;
-	if (s->tries[s->preferred].state == TRY_CONNECTED)
-		return (int)s->preferred;
-	for (unsigned i = 0; i < s->tries_count; i++)
-		if (s->tries[i].state == TRY_CONNECTED)
-			return (int)i;
-	return SESSION_NOBODY;
+	for (unsigned i = 0; i < s->tries_count; i++) {
+		const struct session_try *t = &s->tries[i];
+
+		if (t->state != TRY_CONNECTED)
+			continue;
+		if (next == SESSION_NOBODY || t->last_turn_ns < s->tries[next].last_turn_ns ||
+		    (t->last_turn_ns == s->tries[next].last_turn_ns && i == s->preferred))
+			next = (int)i;
+	}
+	return next;
 }
 
 int session_due(const struct session *s, uint64_t now_ns)
@@ -395,9 +404,12 @@ void session_quiet(struct session *s, uint64_t ns)
 	s->quiet_time_ns = ns;
 }
 
-void session_server_ended(struct session *s)
+void session_note_use(struct session *s, bool was_useful)
 {
-	s->quiet_ns = 0;
+	if (was_useful)
+		s->futile = 0;
+	else if (s->futile < FUTILE_MAX)
+		s->futile++;
 }
 
 uint32_t session_tries(const struct session *s)

@@ -4,7 +4,9 @@
  * descriptor and logs nothing; main loop and tests drive it alike.
  *
  * It has two halves. The link is the socket that the driver has: none, up, or suspect, when it
- * answers nothing though its TCP lives. While there is none, each address has a try of its own:
+ * answers nothing though its TCP lives; it is kept then, for nobody can tell from here that a
+ * server which still has the image will not write to it any more. While there is none, each address
+ *has a try of its own:
  *
  *	idle -> dialling -> [connected] -> negotiating -> checking -> ready -> the driver's
  *
@@ -47,6 +49,7 @@ enum session_event {
 	/* of the device; the try does not matter */
 	EV_START,     /* begin: nothing is attached, or an adopted device has lost its link */
 	EV_ADOPTED,   /* begin: the device is attached and its link is alive */
+	EV_EXCHANGE,  /* begin: the same, and its server is to give us another link for it */
 	EV_LINK_DEAD, /* the driver, or our own copy of the socket, says that the link is dead */
 	EV_STALLED,   /* nothing was answered for long, over a connection that lives */
 	EV_ANSWERED,  /* something was, after all */
@@ -70,13 +73,12 @@ enum session_todo {
 	DO_DIAL,      /* open a connection to its address */
 	DO_NEGOTIATE, /* on its connection */
 	DO_CHECK,     /* read the head of the export and compare */
-	DO_SETTLE,    /* close the others' connections; cut the driver's, if it has one */
+	DO_SETTLE,    /* close the others' connections */
 	DO_HAND,      /* the same, and give the socket to the driver */
 	DO_DROP,      /* close its connection */
 	/* of the device */
 	DO_CUT,        /* shut the driver's socket down on our copy */
-	DO_STOP,       /* close the connections of all tries */
-	DO_DISCONNECT, /* that, and tell the driver to let go, then end */
+	DO_DISCONNECT, /* close all connections, tell the driver to let go, then end */
 };
 
 /* A SYN that got no answer is repeated soon, for its server may just have come back ... */
@@ -84,11 +86,14 @@ enum session_todo {
 /* ... and each fourth waits as long as a slow way needs: two SYNs of one connection. */
 #define SESSION_DIAL_LONG_NS (2 * CLOCK_NS_PER_S)
 #define SESSION_NEGOTIATE_NS (10 * CLOCK_NS_PER_S) /* handshake and check, each */
-#define SESSION_IMPATIENT_NS (2 * CLOCK_NS_PER_S)  /* when another address is waiting */
+#define SESSION_IMPATIENT_NS (2 * CLOCK_NS_PER_S)  /* when another address is waiting; doubles */
 #define SESSION_SETTLE_NS (120 * CLOCK_NS_PER_MS)
 #define SESSION_STAGGER_NS (50 * CLOCK_NS_PER_MS) /* from one address to the next */
-#define SESSION_REFUSED_NS (5 * CLOCK_NS_PER_S)   /* between tries of what was refused */
-#define SESSION_SUSPECT_NS (5 * CLOCK_NS_PER_S)   /* and of others while the link is suspect */
+#define SESSION_FUTILE_NS (100 * CLOCK_NS_PER_MS) /* after a link of no use; doubles, to 3.2 s */
+#define SESSION_EXCHANGE_NS                                                                        \
+	(10 * CLOCK_NS_PER_S)                   /* for the same server, before others are tried    \
+						 */
+#define SESSION_REFUSED_NS (5 * CLOCK_NS_PER_S) /* between tries of what was refused */
 
 struct session_try {
 	enum {
@@ -101,6 +106,8 @@ struct session_try {
 	} state;
 	uint64_t due_ns; /* idle: of the next dial; else the state's deadline; CLOCK_NEVER */
 	struct backoff backoff;
+	unsigned silences;     /* how often it was too slow in this outage */
+	uint64_t last_turn_ns; /* when it began to negotiate last; 0: not in this outage */
 	enum { VERDICT_NONE, VERDICT_REFUSED, VERDICT_UNSAFE } verdict; /* of the last try */
 };
 
@@ -114,7 +121,9 @@ struct session {
 	uint64_t since_ns;      /* when that state was entered */
 	uint64_t settled_ns;    /* the driver gets no socket before */
 	uint64_t quiet_ns;      /* nor before this, see session_quiet() */
-	uint64_t quiet_time_ns; /* after the next loss */
+	uint64_t quiet_time_ns; /* how long that is after the next loss */
+	uint64_t quiet_left_ns; /* of this one, from the first connection on */
+	unsigned futile;        /* links in a row that were of no use */
 	bool was_attached;
 	uint64_t lost_ns;      /* when the present outage began, while there is no link */
 	uint32_t losses;       /* links lost so far */
@@ -136,13 +145,18 @@ int session_due(const struct session *s, uint64_t now_ns);
 uint64_t session_deadline(const struct session *s);
 
 /*
- * After the next loss, the driver gets no new socket for so long: the server of the present link
- * cannot fence, and what it has received may still be on its way to the disk. 0 for one that can.
+ * After the next loss (or EV_START), the driver gets no new socket until a connection has stood
+ * for so long: the server of the link cannot fence, and what it has received may still be on its
+ * way to the disk. Counted from the connection, for its host may have been asleep. 0 for a server
+ * that can.
  */
 void session_quiet(struct session *s, uint64_t ns);
 
-/* The server that was lost is known to have ended: nothing of it is on its way any more. */
-void session_server_ended(struct session *s);
+/*
+ * Before EV_LINK_DEAD: whether anything was answered over the link. A server that lets us in and
+ * then drops the connection, again and again, is not asked at once each time.
+ */
+void session_note_use(struct session *s, bool was_useful);
 
 /* How often addresses were tried in this outage. */
 uint32_t session_tries(const struct session *s);

@@ -129,3 +129,17 @@ int status_read(int index, struct status *out, bool *is_attended)
 	}
 	return -EBUSY;
 }
+
+int status_read_label(int index, char out[static KERNEL_BACKEND_MAX])
+{
+	struct status st;
+	bool is_attended;
+	int r = kernel_read_backend(index, out);
+
+	if (r != -ENOENT)
+		return r < 0 ? r : 0;
+	r = status_read(index, &st, &is_attended);
+	if (r == 0)
+		snprintf(out, KERNEL_BACKEND_MAX, "%s", st.uri);
+	return r;
+}

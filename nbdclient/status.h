@@ -10,6 +10,7 @@
 
 #include "epoch.h"
 #include "identity.h"
+#include "kernel.h"
 #include "proto/session.h"
 #include "session.h"
 #include "uri.h"
@@ -56,6 +57,12 @@ void status_publish(struct status_page *page, const struct status *now);
 
 /* Removes the page: the device is no longer attached. Before detaching only. */
 void status_remove(int index);
+
+/*
+ * The URI that a device was attached with: the kernel's label of it or, before Linux 5.14, which
+ * has none, what the page says. 0 or negative errno.
+ */
+int status_read_label(int index, char out[static KERNEL_BACKEND_MAX]) _must_check_;
 
 /*
  * Reads a page. 0 with *is_attended saying whether its writer lives; -ENOENT without a page; other

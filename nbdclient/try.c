@@ -9,22 +9,12 @@
 #include <poll.h>
 #include <string.h>
 
-static void name(struct client *c, unsigned which)
-{
-	c->address = &c->addresses.address[which];
-}
-
-/* While the link is only suspect, c->address stays its own but for the length of a message. */
 static int failed(struct client *c, unsigned which, bool is_final)
 {
-	const struct dial_address *before = c->address;
-	int ev;
-
-	name(c, which);
-	ev = client_failed(c, is_final);
-	if (c->session.link == LINK_SUSPECT)
-		c->address = before;
-	return ev;
+	c->address = &c->addresses.address[which];
+	c->final_tries |= is_final ? 1u << which : 0;
+	/* Another address may have what this one does not. */
+	return client_failed(c, is_final && c->final_tries == (1u << c->addresses.count) - 1);
 }
 
 static const char *server(const struct client *c, unsigned which)
@@ -34,10 +24,7 @@ static const char *server(const struct client *c, unsigned which)
 
 static int unreachable(struct client *c, unsigned which, int r)
 {
-	/* Nobody listens: if it is the one that we have lost, its process has ended. */
-	if (r == -ECONNREFUSED && which == c->session.preferred)
-		session_server_ended(&c->session);
-	client_set_why(c, "cannot reach server %s: %s", server(c, which), strerror(-r));
+	client_set_why(c, CLIENT_UNREACHABLE "%s: %s", server(c, which), strerror(-r));
 	return failed(c, which, false);
 }
 
@@ -53,26 +40,15 @@ int try_dial(struct client *c, unsigned which)
 
 int try_negotiate(struct client *c, unsigned which)
 {
-	bool is_suspect = c->session.link == LINK_SUSPECT;
-
-	if (is_suspect && !c->epoch.is_known) {
-		client_set_why(c,
-			       "server %s might have the same image, but the present one does not "
-			       "say which it has",
-			       server(c, which));
-		return failed(c, which, false);
-	}
 	c->who.generation++;
 	negotiate_start(&c->negotiate, NBD_HSC_GOAL_GO, c->uri->export_name, &c->who);
-	if (is_suspect)
-		nbd_hsc_avoid_host(&c->negotiate.hsc, c->epoch.boot_id);
 	return try_on_socket(c, which);
 }
 
 /* Not to be gone on with: says why, once, and to whom it matters. */
 static int turned_down(struct client *c, unsigned which, enum session_event ev, const char *why)
 {
-	name(c, which);
+	c->address = &c->addresses.address[which];
 	if (ev == EV_UNSAFE)
 		client_set_why(c,
 			       "HELD at %s: %s. The file system may be damaged if it goes on: save "
@@ -85,6 +61,7 @@ static int turned_down(struct client *c, unsigned which, enum session_event ev, 
 			       "%s (the device waits; bring the right image back, or detach with "
 			       "--force and attach anew)",
 			       c->uri->export_name, server(c, which), why);
+	memcpy(c->verdict, c->why, sizeof(c->verdict));
 	if (client_is_news(c, clock_now_ns()))
 		log_error("%s: %s", c->name, c->why);
 	return ev;
@@ -108,11 +85,6 @@ static int compare(struct client *c, unsigned which)
 		if (!c->takes_risk)
 			return turned_down(c, which, EV_UNSAFE, why);
 		log_warn("%s: goes on although %s, as it was told to", c->name, why);
-	}
-	if (c->session.link == LINK_SUSPECT && !epoch_is_of_same_image(&c->epoch, &now)) {
-		client_set_why(c, "server %s does not say that it has the same image",
-			       server(c, which));
-		return failed(c, which, false);
 	}
 	return EV_SAME;
 }
@@ -200,7 +172,7 @@ void try_on_deadline(struct client *c, unsigned which)
 {
 	switch (c->session.tries[which].state) {
 	case TRY_DIALLING:
-		client_set_why(c, "cannot reach server %s: no answer", server(c, which));
+		client_set_why(c, CLIENT_UNREACHABLE "%s: no answer", server(c, which));
 		break;
 	case TRY_NEGOTIATING:
 	case TRY_CHECKING:

@@ -131,12 +131,6 @@ bool nbd_hsc_set_session(struct nbd_hsc *h, const struct nbd_session *session)
 	return true;
 }
 
-void nbd_hsc_avoid_host(struct nbd_hsc *h, const uint8_t boot_id[static NBD_SESSION_ID_SIZE])
-{
-	memcpy(h->avoided, boot_id, sizeof(h->avoided));
-	h->has_avoided = true;
-}
-
 size_t nbd_hsc_want(const struct nbd_hsc *h)
 {
 	return h->want - h->have;
@@ -263,24 +257,11 @@ static bool take_info(struct nbd_hsc *h, struct wire_reader *r)
 	}
 }
 
-static enum nbd_hsc_result avoid(struct nbd_hsc *h, const char *why)
-{
-	snprintf(h->text, sizeof(h->text), "%s", why);
-	h->rep_error = NBD_REP_ERR_POLICY;
-	send_abort(h);
-	return ended(h, NBD_HSC_E_REFUSED);
-}
-
 /* The server has said all that it has to say of the session: the export itself is next. */
 static enum nbd_hsc_result after_session(struct nbd_hsc *h)
 {
-	struct wire_writer w;
+	struct wire_writer w = output(h);
 
-	if (h->has_avoided && !h->has_session_reply)
-		return avoid(h, "it cannot cut off the slow server that has the export");
-	if (h->has_avoided && memcmp(h->avoided, h->session_reply.boot_id, sizeof(h->avoided)) == 0)
-		return avoid(h, "it is on the host of the slow server itself");
-	w = output(h);
 	put_info_or_go(h, &w);
 	output_done(h, &w);
 	return NBD_HSC_MORE;

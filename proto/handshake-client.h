@@ -68,8 +68,6 @@ struct nbd_hsc {
 	} state;
 	char name[NBD_STRING_MAX + 1];
 	bool has_session; /* to send */
-	bool has_avoided; /* a host whose export is not asked for */
-	uint8_t avoided[NBD_SESSION_ID_SIZE];
 	struct nbd_session session;
 	uint16_t server_flags;
 	bool has_export_info;
@@ -93,13 +91,6 @@ bool nbd_hsc_init(struct nbd_hsc *h, enum nbd_hsc_goal goal, const char *name);
  * the export. False: the session is not one that could be sent (nbd_session_encode()).
  */
 bool nbd_hsc_set_session(struct nbd_hsc *h, const struct nbd_session *session);
-
-/*
- * After nbd_hsc_set_session(): ends the negotiation with NBD_HSC_E_REFUSED before the export is
- * asked for, so that nobody loses it, when the server is on the host of this boot id, or says no
- * boot id; text says which. For a client whose link to that host is slow, and not dead.
- */
-void nbd_hsc_avoid_host(struct nbd_hsc *h, const uint8_t boot_id[static NBD_SESSION_ID_SIZE]);
 
 /* How many bytes to read next; 0 when the negotiation has ended. */
 size_t nbd_hsc_want(const struct nbd_hsc *h);

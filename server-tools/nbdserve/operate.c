@@ -6,13 +6,13 @@
 #include "daemon.h"
 #include "listen.h"
 #include "metrics.h"
-#include "notify.h"
 #include "sandbox.h"
 #include "server.h"
 #include "snapshot.h"
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/notify.h"
 
 #include <malloc.h>
 #include <poll.h>

@@ -154,46 +154,41 @@ def test_wrong_image_at_one_address_is_refused_and_the_right_one_found_at_anothe
 # ---- servers that hang -----------------------------------------------------------------------
 
 def test_hung_server_is_suspect_and_is_kept(guest, network, server, image, tmp_path):
-    """Whatever another address of the same host says: it is only slow."""
+    """Whatever another address has: nobody can tell that the hung one will not write any more."""
     copy = tmp_path / "copy.img"
     shutil.copyfile(image, copy)
     other = lab.Server(network, {"root": copy}, port=10810)
-    other.start()
-    attach(guest, 10810)
-    server.signal(signal.SIGSTOP)
-    reader = guest.start(READ.format(7))
-    guest.wait_log("has answered no request for 10 s", 15 * SLACK)
-    lab.wait_until(lambda: guest.status()["state"] == "suspect", 5 * SLACK, "the state")
-    assert "waits: server" in guest.run("nbdclient status")
-    server.signal(signal.SIGCONT)
-    status, _ = guest.finish(reader, 10 * SLACK)
-    assert status == 0
-    guest.wait_log("answers again", 5 * SLACK)
-    last = guest.status()
-    assert last["state"] == "attached" and last["outages"] == 0
-    assert last["server"].endswith(":10809")
-    assert "it is on the host of the slow server itself" in guest.log()
-    assert not guest.io_errors()
-    other.close()
-
-
-def test_hung_server_is_left_for_another_host_that_has_taken_its_image_over(
-        guest, network, server, image, tmp_path):
-    """Its storage has moved; it cannot be asked, but it cannot write there either."""
-    moved = tmp_path / "moved.img"
-    other = lab.Server(network, {}, port=10810,
-                       argv=with_boot_id(tmp_path, 2, *nbdserve(moved, 10810)))
     with closing(other):
-        attach(guest, 10810)
-        guest.run("dd if=/dev/urandom of=/dev/nbd0 bs=4096 count=1 seek=9 oflag=direct")
-        server.signal(signal.SIGSTOP)
-        shutil.copyfile(image, moved)
         other.start()
-        goes_on(guest, 30, block=9)
-        assert guest.status()["server"].endswith(":10810")
-        assert "has answered no request" in guest.log()
+        attach(guest, 10810)
+        server.signal(signal.SIGSTOP)
+        reader = guest.start(READ.format(7))
+        guest.wait_log("has answered no request for 10 s", 15 * SLACK)
+        lab.wait_until(lambda: guest.status()["state"] == "suspect", 5 * SLACK, "the state")
+        assert "waits: server" in guest.run("nbdclient status")
+        time.sleep(3)
+        assert guest.is_running(reader)
         server.signal(signal.SIGCONT)
-        goes_on(guest, block=10)
+        status, _ = guest.finish(reader, 10 * SLACK)
+        assert status == 0
+        guest.wait_log("answers again", 5 * SLACK)
+        last = guest.status()
+        assert last["state"] == "attached" and last["outages"] == 0
+        assert last["server"].endswith(":10809")
+        assert not guest.io_errors()
+
+
+def test_hung_server_that_is_ended_is_left_for_the_next_address(guest, network, server, image):
+    attach(guest, 10810)
+    other = lab.Server(network, {"root": image}, port=10810)
+    with closing(other):
+        server.signal(signal.SIGSTOP)
+        reader = guest.start(READ.format(7))
+        guest.wait_log("has answered no request for 10 s", 15 * SLACK)
+        server.kill()
+        other.start()
+        status, _ = guest.finish(reader, 5 * SLACK)
+        assert status == 0
         assert guest.status()["server"].endswith(":10810")
         assert not guest.io_errors()
 
@@ -265,14 +260,7 @@ def test_server_that_cannot_fence_gets_a_quiet_time_before_it_is_written_to_agai
         guest.wait_log("lost server", 15 * SLACK)
         assert goes_on(guest, block=3) > 0.5
         wait_outages(guest, 1)
-        longest = guest.status()["longest_outage_ms"]
-        assert longest >= 2000
-        server.kill()
-        time.sleep(0.5)
-        server.start()  # a new process: the old one's writes ended with it
-        goes_on(guest, block=4)
-        assert guest.status()["outages"] == 2
-        assert guest.status()["longest_outage_ms"] == longest
+        assert guest.status()["longest_outage_ms"] >= 2000
         assert not guest.io_errors()
 
 

@@ -97,14 +97,47 @@ TEST(what_a_later_version_will_do_is_refused_by_name)
 		"root=/dev/nfs nfsroot=s:/x",
 		"root=dhcp",
 		"root=nbd://s/x nbdroot.overlay=tmpfs",
-		"root=nbd://s/x nbdroot.outage=reboot:600",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
 		CHECK_EQ(cmdline_parse(&c, later[i]), CMDLINE_E_BAD);
 		CHECK_HAS(c.problem, "not supported by this version");
 	}
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.outage=wait"), 0);
+}
+
+TEST(policy_for_long_outages_is_wait_or_a_restart_after_some_seconds)
+{
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x"), 0);
+	CHECK_NULL(c.outage);
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.outage=reboot:600"), 0);
+	CHECK_STR(c.outage, "reboot:600");
+	CHECK_EQ(cmdline_parse(&c, "nbdroot.outage=reboot:9 root=nbd://s/x nbdroot.outage=wait"),
+		 0);
+	CHECK_NULL(c.outage);
+}
+
+TEST(policy_that_makes_no_sense_is_refused_in_words)
+{
+	static const char *const bad[] = {
+		"nbdroot.outage",
+		"nbdroot.outage=",
+		"nbdroot.outage=reboot",
+		"nbdroot.outage=reboot:",
+		"nbdroot.outage=reboot:0",
+		"nbdroot.outage=reboot:-1",
+		"nbdroot.outage=reboot:10m",
+		"nbdroot.outage=reboot:99999999999",
+		"nbdroot.outage=poweroff:60",
+		"nbdroot.outage=waiting",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		char line[128];
+
+		snprintf(line, sizeof(line), "root=nbd://s/x %s", bad[i]);
+		CHECK_EQ(cmdline_parse(&c, line), CMDLINE_E_BAD);
+		CHECK_HAS(c.problem, "wanted wait, or reboot:<seconds>");
+	}
 }
 
 TEST(a_misspelt_parameter_of_ours_is_refused_and_a_foreign_one_ignored)

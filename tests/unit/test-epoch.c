@@ -85,17 +85,3 @@ TEST(image_that_took_the_others_place_is_another_one)
 	now.image_generation = 4;
 	CHECK_EQ(epoch_compare(&before, &now, &writable, why), EPOCH_DIFFERENT);
 }
-
-TEST(same_image_is_one_that_both_have_named)
-{
-	struct epoch a = epoch(1, 7, NBD_DURABILITY_WRITE), b = epoch(2, 7, NBD_DURABILITY_FLUSH);
-
-	CHECK(epoch_is_of_same_image(&a, &b));
-	CHECK(!epoch_is_of_same_image(&a, &unknown));
-	CHECK(!epoch_is_of_same_image(&unknown, &a));
-	b = epoch(2, 6, NBD_DURABILITY_FLUSH);
-	CHECK(!epoch_is_of_same_image(&a, &b));
-	a = epoch(1, 0, NBD_DURABILITY_WRITE);
-	b = a;
-	CHECK(!epoch_is_of_same_image(&a, &b));
-}

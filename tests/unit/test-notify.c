@@ -6,7 +6,7 @@
 #include "tests/unit/tap.h"
 
 #include "base/log.h"
-#include "server-tools/nbdserve/notify.h"
+#include "base/notify.h"
 
 #include <fcntl.h>
 #include <stddef.h>

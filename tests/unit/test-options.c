@@ -50,6 +50,28 @@ TEST(attach_has_defaults)
 	CHECK(!o.foreground);
 }
 
+TEST(outage_is_waited_for_or_ends_in_a_restart)
+{
+	CHECK_EQ(parse("nbdclient attach nbd://h/x"), 0);
+	CHECK_EQ(o.outage_s, 0);
+	CHECK_EQ(o.on_shutdown, ENDING_WAITS);
+	CHECK_EQ(parse("nbdclient attach nbd://h/x --outage reboot:600 --on-shutdown end"), 0);
+	CHECK_EQ(o.outage_s, 600);
+	CHECK_EQ(o.on_shutdown, ENDING_ENDS);
+	CHECK_EQ(parse("nbdclient attach nbd://h/x --outage reboot:6 --outage wait "
+		       "--on-shutdown detach"),
+		 0);
+	CHECK_EQ(o.outage_s, 0);
+	CHECK_EQ(o.on_shutdown, ENDING_LETS_GO);
+	CHECK_EQ(parse("nbdclient attach nbd://h/x --outage reboot"), OPTIONS_E_USAGE);
+	CHECK_EQ(parse("nbdclient attach nbd://h/x --outage reboot:"), OPTIONS_E_USAGE);
+	CHECK_EQ(parse("nbdclient attach nbd://h/x --outage reboot:0"), OPTIONS_E_USAGE);
+	CHECK_EQ(parse("nbdclient attach nbd://h/x --outage reboot:5m"), OPTIONS_E_USAGE);
+	CHECK_EQ(parse("nbdclient attach nbd://h/x --outage 600"), OPTIONS_E_USAGE);
+	CHECK_EQ(parse("nbdclient attach nbd://h/x --on-shutdown restart"), OPTIONS_E_USAGE);
+	CHECK_EQ(parse("nbdclient status --outage wait"), OPTIONS_E_USAGE);
+}
+
 TEST(device_is_a_whole_nbd_device)
 {
 	CHECK_EQ(parse("nbdclient detach /dev/nbd12"), 0);

@@ -3,14 +3,14 @@
  * What a service manager is told, and the sockets that it may have opened for us: the protocols
  * of sd_notify(3) and sd_listen_fds(3). Both are a few lines over a datagram socket and over
  * three environment variables, and both are documented as stable, so this is them, instead of a
- * library that brings compression and message buses into the server's process.
+ * library that brings compression and message buses into a process that must stay small.
  *
  * Without a service manager everything here does nothing.
  */
-#ifndef NBDSERVE_NOTIFY_H
-#define NBDSERVE_NOTIFY_H
+#ifndef BASE_NOTIFY_H
+#define BASE_NOTIFY_H
 
-#include "base/cleanup.h"
+#include "cleanup.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -2,8 +2,8 @@
 /* See notify.h. */
 #include "notify.h"
 
-#include "base/log.h"
-#include "base/parse.h"
+#include "log.h"
+#include "parse.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 
