@@ -120,7 +120,7 @@ static pid_t start_client(const struct boot *b, const struct boot_device *d, con
 			  int stderr_fd)
 {
 	char fallbacks[CMDLINE_FALLBACKS_MAX][BOOT_URI_MAX];
-	const char *argv[10 + 2 * CMDLINE_FALLBACKS_MAX];
+	const char *argv[12 + 2 * CMDLINE_FALLBACKS_MAX];
 	char patience[16];
 	size_t n = 0;
 
@@ -135,6 +135,13 @@ static pid_t start_client(const struct boot *b, const struct boot_device *d, con
 			continue; /* nbd+unix has no other server */
 		argv[n++] = "--fallback";
 		argv[n++] = fallbacks[i];
+	}
+	/* When the server is away, PID 1 cannot end a machine whose root is on it. */
+	argv[n++] = "--on-shutdown";
+	argv[n++] = d == &b->devices[0] ? "end" : "detach";
+	if (b->cmdline.outage != NULL) {
+		argv[n++] = "--outage";
+		argv[n++] = b->cmdline.outage;
 	}
 	if (b->cmdline.wants_shell) {
 		snprintf(patience, sizeof(patience), "%d", BOOT_PATIENCE_S);

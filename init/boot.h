@@ -49,7 +49,7 @@ struct boot_net {
 	char mac[18];     /* 52:54:00:12:34:56 */
 	char address[64]; /* "" without a network */
 	char hostname[65];
-	pid_t dhcp_pid;
+	pid_t keeper_pid; /* net-keep.h */
 };
 
 struct boot {

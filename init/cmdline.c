@@ -275,13 +275,18 @@ static void parse_panic(struct cmdline *c, const char *value)
 	c->panic_s = is_negative ? -(int)seconds : (int)seconds;
 }
 
-static void parse_later(struct cmdline *c, const char *name, const char *value)
+/* wait, or reboot:<seconds>: passed on to nbdclient as it is. */
+static void parse_outage(struct cmdline *c, const char *value)
 {
-	bool is_default =
-		strcmp(name, "nbdroot.outage") == 0 && value != NULL && strcmp(value, "wait") == 0;
+	uint64_t seconds;
 
-	if (!is_default)
-		cmdline_problem(c, "%s=%s: not supported by this version", name,
+	if (value != NULL && strcmp(value, "wait") == 0)
+		c->outage = NULL;
+	else if (value != NULL && strncmp(value, "reboot:", 7) == 0 &&
+		 parse_u64(value + 7, INT32_MAX, &seconds) == 0 && seconds > 0)
+		c->outage = value;
+	else
+		cmdline_problem(c, "nbdroot.outage=%s: wanted wait, or reboot:<seconds>",
 				value ? value : "");
 }
 
@@ -320,8 +325,11 @@ static void parse_word(struct cmdline *c, const char *name, char *value, const c
 		c->is_debug = true;
 	else if (strcmp(name, "nfsroot") == 0)
 		cmdline_problem(c, "nfsroot=: an NFS root is not supported by this version");
-	else if (strcmp(name, "nbdroot.overlay") == 0 || strcmp(name, "nbdroot.outage") == 0)
-		parse_later(c, name, value);
+	else if (strcmp(name, "nbdroot.outage") == 0)
+		parse_outage(c, value);
+	else if (strcmp(name, "nbdroot.overlay") == 0)
+		cmdline_problem(c, "%s=%s: not supported by this version", name,
+				value ? value : "");
 	else if (strncmp(name, "nbdroot.", 8) == 0)
 		cmdline_problem(c, "%s: there is no such parameter", name);
 }

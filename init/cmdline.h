@@ -57,6 +57,8 @@ struct cmdline {
 	bool has_bootif;
 	uint8_t bootif[6];
 
+	const char *outage; /* nbdclient's --outage; NULL: wait */
+
 	bool is_rw;
 	bool is_debug;
 	bool wants_shell;

@@ -4,6 +4,7 @@
  * time limit: an umount whose server is away sleeps uninterruptibly, and nothing wakes it.
  */
 #include "exitrd.h"
+#include "boot.h"
 #include "proc.h"
 
 #include "base/clock.h"
@@ -32,6 +33,7 @@ enum {
 };
 
 static uint64_t started_ns;
+static bool is_init; /* else somebody calls us in a machine that runs, where others live on */
 
 static uint64_t deadline(unsigned int from_start_s, unsigned int from_now_s)
 {
@@ -50,6 +52,11 @@ static int reboot_command(const char *verb)
 	if (strcmp(verb, "kexec") == 0)
 		return (int)LINUX_REBOOT_CMD_KEXEC;
 	return RB_AUTOBOOT;
+}
+
+bool exitrd_knows(const char *verb)
+{
+	return strcmp(verb, "reboot") == 0 || reboot_command(verb) != RB_AUTOBOOT;
 }
 
 /* A child that ends the machine even if we never come to it. */
@@ -75,8 +82,8 @@ static bool is_spared(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
 	if (fd_read_file(path, text, sizeof(text)) <= 0)
 		return true; /* a kernel thread, or gone */
-	/* systemd's mark of a process that the root's storage needs; the DHCP client is done. */
-	return text[0] == '@' && strcmp(text, "@/udhcpc") != 0;
+	/* systemd's mark of a process that the root's storage needs. */
+	return text[0] == '@';
 }
 
 /* The DHCP client and whoever else is left: they hold mounts. The watchdog is our child. */
@@ -156,8 +163,11 @@ static int bounded(enum action what, const char *where, uint64_t until_ns)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
 
-/* True when nothing on a network block device is mounted any more. */
-static bool unmount_all(void)
+/*
+ * True when everything on network block devices is written. *in_use: some of it is still mounted,
+ * read-only.
+ */
+static bool unmount_all(bool *in_use)
 {
 	static struct mount_entry mounts[MOUNTS_MAX];
 	size_t count = 0;
@@ -200,21 +210,24 @@ static bool unmount_all(void)
 			 r == 0 ? "made read-only instead: everything is written"
 				: "and cannot be made read-only");
 		is_clean = is_clean && r == 0;
+		*in_use = true;
 	}
 	return is_clean && !is_hung;
 }
 
 /* ---- devices -------------------------------------------------------------------------------- */
 
-static void detach(const char *name)
+/* by_force: nobody who still has it open needs it for more than the next moment. */
+static void detach(const char *name, bool by_force)
 {
 	char node[32];
-	const char *argv[] = { "nbdclient", "detach", node, NULL };
+	const char *argv[] = { "nbdclient", "detach", node, by_force ? "--force" : NULL, NULL };
+	const char *program = is_init ? "/bin/nbdclient" : BOOT_KEEP "/bin/nbdclient";
 	int status;
 	pid_t pid;
 
 	snprintf(node, sizeof(node), "/dev/%.16s", name);
-	pid = proc_spawn("/bin/nbdclient", argv, &(struct proc_options){ 0 });
+	pid = proc_spawn(program, argv, &(struct proc_options){ 0 });
 	if (pid < 0) {
 		log_warn("shutdown: nbdclient cannot be started: %s", strerror(-pid));
 		return;
@@ -228,7 +241,7 @@ static void detach(const char *name)
 	}
 }
 
-static void detach_all(void)
+static void detach_all(bool by_force)
 {
 	DIR *dir = opendir("/sys/block");
 	struct dirent *d;
@@ -239,7 +252,7 @@ static void detach_all(void)
 		snprintf(path, sizeof(path), "/sys/block/%s/pid", d->d_name);
 		if (strncmp(d->d_name, "nbd", 3) == 0 && strlen(d->d_name) < 16 &&
 		    access(path, F_OK) == 0)
-			detach(d->d_name);
+			detach(d->d_name, by_force);
 	}
 	if (dir != NULL)
 		closedir(dir);
@@ -249,9 +262,10 @@ _Noreturn void exitrd_run(const char *verb)
 {
 	int command = reboot_command(verb), kmsg;
 	pid_t watchdog;
-	bool is_clean;
+	bool is_clean, in_use = false;
 
 	started_ns = clock_now_ns();
+	is_init = getpid() == 1;
 	log_init("nbdroot");
 	/* systemd brings these along; another caller may not. Twice is refused, which is fine. */
 	if (access("/proc/self/mountinfo", F_OK) != 0)
@@ -264,17 +278,23 @@ _Noreturn void exitrd_run(const char *verb)
 	if (kmsg >= 0)
 		log_set_fd(kmsg, 1);
 	proc_setup();
+	if (!is_init) { /* whoever has called us may end before us */
+		(void)chdir("/");
+		signal(SIGHUP, SIG_IGN);
+		signal(SIGINT, SIG_IGN);
+		signal(SIGTERM, SIG_IGN);
+	}
 	watchdog = start_watchdog(command);
 
-	if (kill_others(SIGTERM, watchdog) > 0) {
+	if (is_init && kill_others(SIGTERM, watchdog) > 0) {
 		proc_sleep_ms(TERM_MS);
 		kill_others(SIGKILL, watchdog);
 	}
 	if (bounded(ACTION_SYNC, "", deadline(UNMOUNTS_S, SYNC_S)) == ETIMEDOUT)
 		log_warn("shutdown: writing takes long: a server is slow or away");
-	is_clean = unmount_all();
+	is_clean = unmount_all(&in_use);
 	if (is_clean)
-		detach_all();
+		detach_all(in_use);
 	log_info("shutdown: %s%s", verb,
 		 is_clean ? ", everything is written" : ", not everything could be written");
 	reboot(command);

@@ -8,7 +8,10 @@
 #ifndef INIT_EXITRD_H
 #define INIT_EXITRD_H
 
+#include <stdbool.h>
+
 /* verb: poweroff, reboot, halt or kexec, as systemd-shutdown says it. */
 _Noreturn void exitrd_run(const char *verb);
+bool exitrd_knows(const char *verb);
 
 #endif

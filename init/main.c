@@ -7,8 +7,10 @@
 #include "attach.h"
 #include "boot.h"
 #include "exitrd.h"
+#include "hold.h"
 #include "modules.h"
 #include "mounts.h"
+#include "net-keep.h"
 #include "net.h"
 #include "newroot.h"
 #include "proc.h"
@@ -143,6 +145,16 @@ int main(int argc, char **argv)
 			exitrd_run(argc > 1 ? argv[1] : "reboot");
 		boot(argv);
 	}
+	if (argc == 1 && strcmp(name, HOLD_NAME) == 0)
+		hold_run();
+	if (argc == 2 && strcmp(name, "shutdown") == 0 && argv[1][0] != '-') {
+		if (exitrd_knows(argv[1]))
+			exitrd_run(argv[1]);
+		fprintf(stderr, "shutdown: %s: wanted reboot, poweroff, halt or kexec\n", argv[1]);
+		return 2;
+	}
+	if (argc == 3 && strcmp(name, NET_KEEP_NAME) == 0)
+		return net_keep_run(argv[1], argv[2]);
 
 	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
 		puts("init (nbdroot) " NBDROOT_VERSION);

@@ -14,6 +14,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+enum { ADDRESSES_MAX = 128 };
+
 static bool read_attribute(const char *card, const char *name, char *out, size_t size)
 {
 	char path[128];
@@ -134,9 +136,14 @@ static uint32_t address_of(const char *text)
 	return ntohl(a.s_addr);
 }
 
+static uint32_t mask_of(unsigned int prefix)
+{
+	return prefix == 0 ? 0 : UINT32_MAX << (32 - prefix);
+}
+
 int net_card_set_address(const char *name, const char *address, unsigned int prefix)
 {
-	uint32_t mask = prefix == 0 ? 0 : UINT32_MAX << (32 - prefix);
+	uint32_t mask = mask_of(prefix);
 	uint32_t host = address_of(address);
 	struct ifreq r;
 	int result;
@@ -154,19 +161,43 @@ int net_card_set_address(const char *name, const char *address, unsigned int pre
 	return control(SIOCSIFBRDADDR, &r);
 }
 
-int net_card_set_gateway(const char *name, const char *gateway)
+int net_card_add_route(const char *name, const char *to, unsigned int prefix, const char *gateway)
 {
 	char device[IF_NAMESIZE];
 	struct rtentry route = {
-		.rt_dst = inet_of(0),
-		.rt_genmask = inet_of(0),
+		.rt_dst = inet_of(address_of(to)),
+		.rt_genmask = inet_of(mask_of(prefix)),
 		.rt_gateway = inet_of(address_of(gateway)),
-		.rt_flags = RTF_UP | RTF_GATEWAY,
+		.rt_flags = RTF_UP,
 		.rt_dev = device,
 	};
-	int result;
 
+	if (address_of(gateway) != 0)
+		route.rt_flags |= RTF_GATEWAY;
 	snprintf(device, sizeof(device), "%s", name);
-	result = control(SIOCADDRT, &route);
-	return result == -EEXIST ? 0 : result;
+	return control(SIOCADDRT, &route);
+}
+
+bool net_card_has_address(const char *name, const char *address, bool *is_elsewhere)
+{
+	struct ifreq list[ADDRESSES_MAX] = { 0 };
+	struct ifconf all = { .ifc_len = sizeof(list), .ifc_req = list };
+	bool has_any = false, has_this = false, is_somewhere = false;
+	uint32_t wanted = address_of(address);
+
+	if (control(SIOCGIFCONF, &all) < 0)
+		all.ifc_len = 0;
+	for (size_t i = 0; i < (size_t)all.ifc_len / sizeof(*list); i++) {
+		struct sockaddr_in in;
+		/* "eth0:1" is a label of an address on eth0 */
+		size_t size = strcspn(list[i].ifr_name, ":");
+		bool is_here = strlen(name) == size && memcmp(name, list[i].ifr_name, size) == 0;
+
+		memcpy(&in, &list[i].ifr_addr, sizeof(in));
+		has_any |= is_here;
+		has_this |= is_here && ntohl(in.sin_addr.s_addr) == wanted;
+		is_somewhere |= ntohl(in.sin_addr.s_addr) == wanted;
+	}
+	*is_elsewhere = !has_this && (has_any || is_somewhere);
+	return has_this;
 }

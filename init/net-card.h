@@ -25,8 +25,15 @@ size_t net_card_scan(struct net_card out[static NET_CARDS_MAX]);
 /* Links have a state only when they are up. 0 or negative errno. */
 int net_card_set_up(const char *name) _must_check_;
 
-/* An address that nobody lets expire, and a default route (gateway NULL: none). */
+/* An address that nobody lets expire; a route (gateway 0.0.0.0: on the link), or -EEXIST. */
 int net_card_set_address(const char *name, const char *address, unsigned int prefix) _must_check_;
-int net_card_set_gateway(const char *name, const char *gateway) _must_check_;
+int net_card_add_route(const char *name, const char *to, unsigned int prefix,
+		       const char *gateway) _must_check_;
+
+/*
+ * Whether the card has this address. is_elsewhere: it has not, but has another one, or another
+ * card has it.
+ */
+bool net_card_has_address(const char *name, const char *address, bool *is_elsewhere);
 
 #endif

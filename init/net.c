@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See net.h. */
 #include "net.h"
+#include "lease.h"
 #include "modules.h"
 #include "mounts.h"
 #include "net-card.h"
+#include "net-keep.h"
 #include "proc.h"
 
 #include "base/clock.h"
@@ -146,49 +148,17 @@ static int pick_card(struct boot *b, struct net_card *out)
 	}
 }
 
-static int start_dhcp(struct boot *b)
+/* It outlives this boot, and whatever it executes or opens lies in BOOT_KEEP. */
+static int start_keeper(struct boot *b, const char *how)
 {
-	/* busybox takes the applet from what stands behind the last '/'; systemd spares '@'. */
-	const char *argv[] = { "@/udhcpc", "-f", "-i", b->net.interface, "-s", "/etc/udhcpc.script",
-			       /* five tries, 2 s apart; then 2 s later again, for ever */
-			       "-t", "5", "-T", "2", "-A", "2",
-			       /* classless routes, MTU, search list: not asked for by default */
-			       "-O", "121", "-O", "26", "-O", "119", NULL };
-	struct proc_options o = { .root = BOOT_KEEP,
-				  .stdout_fd = mounts_kmsg_fd(),
-				  .is_daemon = true };
-	pid_t pid = proc_spawn("/bin/busybox", argv, &o);
+	const char *argv[] = { NET_KEEP_NAME, b->net.interface, how, NULL };
+	struct proc_options o = { .stdout_fd = mounts_kmsg_fd(), .is_daemon = true };
+	pid_t pid = proc_spawn(BOOT_KEEP "/shutdown", argv, &o);
 
 	if (pid < 0)
 		return (int)pid;
-	b->net.dhcp_pid = pid;
+	b->net.keeper_pid = pid;
 	return 0;
-}
-
-static void read_lease(struct boot *b, const char *text)
-{
-	const struct {
-		const char *key;
-		char *out;
-		size_t size;
-	} wanted[] = {
-		{ "address=", b->net.address, sizeof(b->net.address) },
-		{ "hostname=", b->net.hostname, sizeof(b->net.hostname) },
-	};
-
-	for (const char *line = text; *line != '\0';) {
-		size_t size = strcspn(line, "\n");
-
-		for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
-			size_t key = strlen(wanted[i].key);
-
-			if (size > key && strncmp(line, wanted[i].key, key) == 0)
-				snprintf(wanted[i].out, wanted[i].size, "%.*s", (int)(size - key),
-					 line + key);
-		}
-		line += size;
-		line += *line == '\n';
-	}
 }
 
 static bool has_link_now(const char *interface)
@@ -199,34 +169,35 @@ static bool has_link_now(const char *interface)
 	return fd_read_file(path, text, sizeof(text)) > 0 && text[0] == '1';
 }
 
-/* Waits for the first lease, as pick_card() does; udhcpc stays and renews it. */
+/* Waits for the first lease, as pick_card() does. */
 static int wait_for_lease(struct boot *b)
 {
 	unsigned int restart_after_ms = 500;
-	char path[64], text[2048];
+	struct lease lease;
 	struct wait w;
 
-	snprintf(path, sizeof(path), BOOT_STATE "/lease.%s", b->net.interface);
 	wait_start(&w);
 	for (;;) {
-		if (b->net.dhcp_pid == 0 || proc_has_ended(b->net.dhcp_pid)) {
+		if (b->net.keeper_pid == 0 || proc_has_ended(b->net.keeper_pid)) {
 			int r;
 
-			if (b->net.dhcp_pid != 0) {
-				log_warn("DHCP on %s: udhcpc ended by itself (starting it again)",
+			if (b->net.keeper_pid != 0) {
+				log_warn("DHCP on %s: " NET_KEEP_NAME " has ended (starting it "
+					 "again)",
 					 b->net.interface);
 				proc_sleep_ms(restart_after_ms);
 				if (restart_after_ms < 8000)
 					restart_after_ms *= 2;
 			}
-			r = start_dhcp(b);
+			r = start_keeper(b, "dhcp");
 			if (r < 0)
 				return lastwords_leave(&b->words, NULL,
-						       "udhcpc cannot be started: %s",
+						       NET_KEEP_NAME " cannot be started: %s",
 						       strerror(-r));
 		}
-		if (fd_read_file(path, text, sizeof(text)) > 0) {
-			read_lease(b, text);
+		if (lease_read(BOOT_STATE, b->net.interface, &lease) == 0) {
+			snprintf(b->net.address, sizeof(b->net.address), "%s", lease.address);
+			snprintf(b->net.hostname, sizeof(b->net.hostname), "%s", lease.hostname);
 			return 0;
 		}
 		if (is_out_of_patience(&b->cmdline, &w))
@@ -242,36 +213,62 @@ static int wait_for_lease(struct boot *b)
 	}
 }
 
+static int write_resolv_conf(const struct cmdline *c)
+{
+	FILE *f = fopen(BOOT_STATE "/resolv.conf", "we");
+
+	if (f == NULL)
+		return -errno;
+	for (size_t i = 0; i < c->dns_count; i++)
+		fprintf(f, "nameserver %s\n", c->dns[i]);
+	return fclose(f) == 0 ? 0 : -errno;
+}
+
+/* The same file as DHCP leaves, for those who keep or take over what is set here. */
+static int write_static_lease(const struct boot *b)
+{
+	const struct cmdline *c = &b->cmdline;
+	struct lease lease = { .prefix = c->ip_prefix };
+	size_t used = 0;
+
+	snprintf(lease.address, sizeof(lease.address), "%s", c->ip_address);
+	if (c->ip_gateway != NULL)
+		snprintf(lease.routes, sizeof(lease.routes), "0.0.0.0/0 %s", c->ip_gateway);
+	for (size_t i = 0; i < c->dns_count && used < sizeof(lease.dns); i++)
+		used += (size_t)snprintf(lease.dns + used, sizeof(lease.dns) - used, "%s%s",
+					 i > 0 ? " " : "", c->dns[i]);
+	return lease_write(BOOT_STATE, b->net.interface, &lease);
+}
+
 static int set_static(struct boot *b)
 {
 	const struct cmdline *c = &b->cmdline;
 	const char *name = b->net.interface;
-	char text[256] = "";
-	size_t used = 0;
 	int r = net_card_set_address(name, c->ip_address, c->ip_prefix);
-	FILE *f;
 
 	if (r < 0)
 		return lastwords_leave(&b->words, NULL, "%s: cannot set %s/%u: %s", name,
 				       c->ip_address, c->ip_prefix, strerror(-r));
 	if (c->ip_gateway != NULL) {
-		r = net_card_set_gateway(name, c->ip_gateway);
-		if (r < 0)
+		r = net_card_add_route(name, "0.0.0.0", 0, c->ip_gateway);
+		if (r < 0 && r != -EEXIST)
 			return lastwords_leave(&b->words, NULL, "%s: cannot set the gateway %s: %s",
 					       name, c->ip_gateway, strerror(-r));
 	}
-	for (size_t i = 0; i < c->dns_count; i++)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "nameserver %s\n",
-					 c->dns[i]);
-	f = fopen(BOOT_STATE "/resolv.conf", "we");
-	if (f == NULL)
-		return lastwords_leave(&b->words, NULL, BOOT_STATE "/resolv.conf: %s",
-				       strerror(errno));
-	fputs(text, f);
-	if (fclose(f) != 0)
-		return lastwords_leave(&b->words, NULL, BOOT_STATE "/resolv.conf: %s",
-				       strerror(errno));
+	r = write_resolv_conf(c);
+	if (r == 0)
+		r = write_static_lease(b);
+	if (r < 0)
+		return lastwords_leave(&b->words, NULL, BOOT_STATE ": cannot be written to: %s",
+				       strerror(-r));
 	snprintf(b->net.address, sizeof(b->net.address), "%s", c->ip_address);
+	if (b->net.keeper_pid == 0 || proc_has_ended(b->net.keeper_pid)) {
+		r = start_keeper(b, "static");
+		if (r < 0)
+			log_warn("network: " NET_KEEP_NAME " cannot be started: %s (nobody keeps "
+				 "%s as it is)",
+				 strerror(-r), name);
+	}
 	return 0;
 }
 

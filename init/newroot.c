@@ -2,7 +2,10 @@
 /* See newroot.h. */
 #include "newroot.h"
 #include "blockfs.h"
+#include "hold.h"
 #include "proc.h"
+#include "runtime-net.h"
+#include "runtime-units.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -289,7 +292,7 @@ int newroot_exec(struct boot *b)
 	/* What the kernel gives to an init that it starts itself. */
 	static const char *const environment[] = { "HOME=/", "TERM=linux", NULL };
 	_cleanup_close_ int old_root = -1;
-	char path[64];
+	char path[64], real[PATH_MAX];
 	int r = check_moves(b);
 
 	if (r != 0)
@@ -298,6 +301,9 @@ int newroot_exec(struct boot *b)
 	if (old_root < 0)
 		return lastwords_leave(&b->words, NULL, "/: cannot be opened: %s", strerror(errno));
 	log_info("boot: starting %s of the root", b->real_init);
+	runtime_net_write(b);
+	if (ask(Q_IS_PROGRAM, b->real_init, real) == 0)
+		runtime_units_write(real);
 
 	for (size_t i = 0; i < ARRAY_SIZE(moved); i++) {
 		snprintf(path, sizeof(path), "%s%s", BOOT_NEWROOT, moved[i]);
@@ -311,6 +317,7 @@ int newroot_exec(struct boot *b)
 	if (mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0)
 		return lastwords_leave(&b->words, NULL, "the root cannot be made /: %s",
 				       strerror(errno));
+	hold_start();
 	b->argv[0] = b->real_init;
 	proc_restore();
 	execve(b->real_init, b->argv, (char *const *)environment);

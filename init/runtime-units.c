@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See runtime-units.h. */
+#include "runtime-units.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define UNITS "/run/systemd/system"
+#define WANTS UNITS "/sysinit.target.wants"
+
+/* A target each, see systemd.special(7). soft-reboot.target is not one: the root's device stays. */
+static const char *const targets[] = { "reboot", "poweroff", "halt", "kexec" };
+
+static int write_unit(const char *target)
+{
+	char path[128], link[128], to[64];
+	_cleanup_close_ int fd = -1;
+
+	snprintf(path, sizeof(path), UNITS "/nbdroot-%s.socket", target);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0 || dprintf(fd,
+			      "[Unit]\n"
+			      "Description=nbdroot: takes notice of %s.target\n"
+			      "Documentation=man:nbdclient(8)\n"
+			      "DefaultDependencies=no\n"
+			      "Conflicts=%s.target\n"
+			      "Before=%s.target\n"
+			      "IgnoreOnIsolate=yes\n"
+			      "RefuseManualStop=yes\n"
+			      "\n"
+			      "[Socket]\n"
+			      "ListenSequentialPacket=/run/nbdclient/down/%s\n"
+			      "SocketMode=0600\n"
+			      "Accept=yes\n"
+			      "RemoveOnStop=yes\n",
+			      target, target, target, target) < 0)
+		return -errno;
+	snprintf(link, sizeof(link), WANTS "/nbdroot-%s.socket", target);
+	snprintf(to, sizeof(to), "../nbdroot-%s.socket", target);
+	return symlink(to, link) != 0 && errno != EEXIST ? -errno : 0;
+}
+
+void runtime_units_write(const char *real_init)
+{
+	static const char *const folders[] = { "/run/systemd", UNITS, WANTS };
+	const char *slash = strrchr(real_init, '/');
+
+	if (strcmp(slash != NULL ? slash + 1 : real_init, "systemd") != 0)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
+		mkdir(folders[i], 0755);
+	for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
+		int r = write_unit(targets[i]);
+
+		if (r < 0)
+			log_warn("systemd: no unit that takes notice of %s.target: %s (while the "
+				 "server is away, the machine may not end when it is asked to)",
+				 targets[i], strerror(-r));
+	}
+}
