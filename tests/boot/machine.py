@@ -75,9 +75,12 @@ class Disks:
 
 
 class Machine:
-    """Switched on by its creation. Lines of its console come with seconds since then."""
+    """
+    Switched on by its creation; more: arguments of QEMU. Lines of its console come with seconds
+    since then.
+    """
 
-    def __init__(self, folder, initramfs, append, card="virtio-net-pci", memory="768M"):
+    def __init__(self, folder, initramfs, append, card="virtio-net-pci", memory="768M", more=()):
         tftp = folder / "tftp"
         (tftp / "pxelinux.cfg").mkdir(parents=True)
         shutil.copy(PXELINUX, tftp)
@@ -97,7 +100,7 @@ class Machine:
              "-machine", "pc", "-m", memory, "-smp", "2", "-display", "none", "-no-reboot",
              "-nodefaults", "-serial", "stdio", "-boot", "n", "-device", "virtio-rng-pci",
              "-netdev", f"user,id=net,tftp={tftp},bootfile=pxelinux.0",
-             "-device", f"{card},netdev=net,mac={MAC}"],
+             "-device", f"{card},netdev=net,mac={MAC}", *more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

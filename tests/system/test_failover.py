@@ -101,7 +101,7 @@ def test_fsynced_records_survive_every_kill_and_restart_of_the_server(guest, ser
           f"{max(in_flight):.2f} s")
     records = finish(guest, server, image, writer)
     print(f"{records} fsynced records, all present; 0 I/O errors; e2fsck clean")
-    assert statistics.median(new) < 0.05 * SLACK
+    assert statistics.median(new) < (0.05 if SLACK == 1 else 0.2)
     assert percentile(in_flight, 0.99) < 1.5 * SLACK
 
 

