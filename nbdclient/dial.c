@@ -154,7 +154,7 @@ bool dial_is_in_trouble(int fd)
 void dial_reset(int fd)
 {
 	const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
-	struct sockaddr_storage own;
+	struct sockaddr_storage own = { 0 };
 	socklen_t size = sizeof(own);
 
 	if (getsockname(fd, (struct sockaddr *)&own, &size) == 0 && own.ss_family != AF_UNIX)
@@ -163,7 +163,7 @@ void dial_reset(int fd)
 
 bool dial_has_address(int fd)
 {
-	struct sockaddr_storage own;
+	struct sockaddr_storage own = { 0 };
 	socklen_t size = sizeof(own);
 	_cleanup_close_ int probe_fd = -1;
 

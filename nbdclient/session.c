@@ -203,9 +203,11 @@ static enum session_todo network_changed(struct session *s, uint64_t now_ns)
 	for (unsigned i = 0; i < s->tries_count; i++) {
 		struct session_try *t = &s->tries[i];
 
-		if (t->state == TRY_IDLE && t->verdict == VERDICT_NONE && t->due_ns != CLOCK_NEVER)
-			t->due_ns = now_ns;
-		else if (t->state == TRY_DIALLING) /* over a way that may be gone */
+		bool is_waiting = t->state == TRY_IDLE && t->verdict == VERDICT_NONE &&
+				  t->due_ns != CLOCK_NEVER;
+
+		if (is_waiting ||
+		    t->state == TRY_DIALLING) /* the latter over a way that may be gone */
 			t->due_ns = now_ns;
 	}
 	return DO_NOTHING;
