@@ -170,8 +170,7 @@ static _Noreturn void be_client(const char *server, unsigned number)
 	c->index = KERNEL_INDEX_ANY;
 	c->kernel.events_fd = -1; /* there is no driver to hear of */
 	c->probe.fd = -1;
-	c->down =
-		(struct way_down){ .watch_fd = -1, .init_fd = -1, .keys_fd = -1, .memory_fd = -1 };
+	c->down = (struct way_down){ .watch_fd = -1, .keys_fd = -1, .memory_fd = -1 };
 	c->connect_deadline_ns = CLOCK_NEVER;
 	if (client_init(c) < 0)
 		_exit(1);
