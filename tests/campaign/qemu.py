@@ -97,7 +97,9 @@ class Trial(uml.Trial):
             self.folder, initramfs(self.folder.parent.parent),
             f"root={self.uri}/root rw rpmdb={self.uri}/clients/{{mac}}/rpm "
             f"nbdroot.fallback={self.fallback}",
-            more=["-qmp", f"unix:{self.private}/qmp,server=on,wait=off",
+            # with a source of random numbers: a Debian kernel without one makes them of timers,
+            # which has kept an emulated processor busy for ever
+            more=["-cpu", "qemu64,+rdrand", "-qmp", f"unix:{self.private}/qmp,server=on,wait=off",
                   "-chardev", f"socket,id=acks,path={self.private}/acks,server=on,wait=off",
                   "-serial", "chardev:acks"])
         self.lines = Lines(f"{self.private}/acks", self.folder / "acks")

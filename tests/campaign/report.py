@@ -193,8 +193,8 @@ def write(out, results, command):
             "<p>Checked after each trial: no I/O error in the guest's log; every acknowledged "
             "record present and the newest of its place, also while the trial ran; e2fsck -fn "
             "clean (after a machine was switched off: of a copy whose journal was replayed first); "
-            "the rpm database whole, with every acknowledged transaction. A stall is measured from the end "
-            "of the outage (the server's port is open again, or the network is back) to the "
+            "the rpm database whole, with every acknowledged transaction. A stall is measured from "
+            "the end of the outage (the server's port is open again, or the network is back) to the "
             "completion of a request that had waited.</p>"]
     lines = []
     for lane, kinds in sorted(by_lane.items()):
