@@ -46,7 +46,7 @@ BASE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. \
 
 # ---- what is built ------------------------------------------------------------------------
 
-BASE_SRC := base/backoff.c base/fd.c base/json.c base/log.c base/notify.c base/parse.c
+BASE_SRC := base/backoff.c base/fd.c base/json.c base/log.c base/notify.c base/parse.c base/spare.c
 PROTO_SRC := proto/handshake-client.c proto/handshake-server.c proto/meta.c proto/names.c \
 	proto/reply.c proto/request.c proto/session.c proto/wire.c
 

@@ -3,7 +3,10 @@
 #include "fd.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 int fd_write_all(int fd, const void *data, size_t size)
 {
@@ -118,4 +121,19 @@ int fd_write_file(const char *path, const char *text)
 	if (n < 0)
 		return -errno;
 	return (size_t)n == strlen(text) ? 0 : -EIO;
+}
+
+int fd_create_file(const char *path, const char *text)
+{
+	_cleanup_close_ int fd = -1;
+	char folder[PATH_MAX];
+
+	for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path), path);
+		(void)mkdir(folder, 0755); /* if it is not there then, open() says so */
+	}
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return -errno;
+	return fd_write_all(fd, text, strlen(text));
 }

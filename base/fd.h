@@ -27,4 +27,7 @@ int fd_read_file(const char *path, char *out, size_t out_size) _must_check_;
 /* Writes text to an existing file (of /proc or /sys) in one write(2). 0 or negative errno. */
 int fd_write_file(const char *path, const char *text) _must_check_;
 
+/* Makes a file with this text, and the folders that lead to it (absolute). 0 or negative errno. */
+int fd_create_file(const char *path, const char *text) _must_check_;
+
 #endif

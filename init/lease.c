@@ -4,7 +4,6 @@
 
 #include "base/fd.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -54,7 +53,6 @@ int lease_read(const char *folder, const char *interface, struct lease *out)
 
 int lease_write(const char *folder, const char *interface, const struct lease *lease)
 {
-	_cleanup_close_ int fd = -1;
 	char path[96], text[2048];
 	int size;
 
@@ -65,8 +63,5 @@ int lease_write(const char *folder, const char *interface, const struct lease *l
 			lease->hostname);
 	if (size < 0 || (size_t)size >= sizeof(text))
 		return -EFBIG;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return -errno;
-	return fd_write_all(fd, text, (size_t)size);
+	return fd_create_file(path, text);
 }

@@ -17,8 +17,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/spare.h"
 
-#include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
@@ -29,12 +29,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-
-#ifndef PR_SET_IO_FLUSHER /* linux 5.6; musl 1.2.3 has it not */
-#define PR_SET_IO_FLUSHER 57
-#endif
 
 enum {
 	/*
@@ -346,31 +341,23 @@ static int open_netlink(void)
 	return steal_fd(&fd);
 }
 
-/* sysvinit's killall5 spares who is listed there, see nbdclient for the same. */
-static void ask_killall5(void)
-{
-	_cleanup_close_ int fd = -1;
-
-	(void)mkdir("/run/sendsigs.omit.d", 0755);
-	fd = open("/run/sendsigs.omit.d/nbdroot-net", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-		  0644);
-	if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
-		log_debug("network: killall5 does not spare " NET_KEEP_NAME);
-}
-
 static int prepare(struct keeper *k)
 {
 	static const int blocked[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,
 				       SIGUSR2, SIGALRM, SIGPIPE, SIGCHLD };
 	sigset_t children;
+	char pid[16];
 
 	(void)prctl(PR_SET_NAME, "nbdroot-net");
 	/* Both are inherited by udhcpc and its script; a kernel without them is no reason to end.
 	 */
-	if (fd_write_file("/proc/self/oom_score_adj", "-1000") < 0)
+	if (spare_from_oom_killer() < 0)
 		log_debug("network: the OOM killer does not spare " NET_KEEP_NAME);
-	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-	ask_killall5();
+	if (spare_be_io_flusher() < 0)
+		log_debug("network: " NET_KEEP_NAME " is no I/O flusher");
+	snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	if (fd_create_file(SPARE_FOLDER "/nbdroot-net", pid) < 0)
+		log_debug("network: killall5 does not spare " NET_KEEP_NAME);
 	if (chroot(BOOT_KEEP) != 0 || chdir("/") != 0)
 		return -errno;
 

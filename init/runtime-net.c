@@ -10,10 +10,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { TEXT_MAX = 1536 };
 
@@ -21,20 +19,8 @@ enum { TEXT_MAX = 1536 };
 
 static void write_file(const char *path, const char *text)
 {
-	_cleanup_close_ int fd = -1;
-	char folder[128];
-	int r = 0;
+	int r = fd_create_file(path, text);
 
-	for (const char *slash = strchr(path + 1, '/'); slash != NULL;
-	     slash = strchr(slash + 1, '/')) {
-		snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path), path);
-		(void)mkdir(folder, 0755);
-	}
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0)
-		r = -errno;
-	else
-		r = fd_write_all(fd, text, strlen(text));
 	if (r < 0)
 		log_warn("%s: %s (a network manager in the root may take the card over)", path,
 			 strerror(-r));

@@ -2,7 +2,7 @@
 /* See runtime-units.h. */
 #include "runtime-units.h"
 
-#include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 
 #include <fcntl.h>
@@ -18,28 +18,29 @@ static const char *const targets[] = { "reboot", "poweroff", "halt", "kexec" };
 
 static int write_unit(const char *target)
 {
-	char path[128], link[128], to[64];
-	_cleanup_close_ int fd = -1;
+	char path[128], link[128], to[64], text[512];
+	int r;
 
 	snprintf(path, sizeof(path), UNITS "/nbdroot-%s.socket", target);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0 || dprintf(fd,
-			      "[Unit]\n"
-			      "Description=nbdroot: takes notice of %s.target\n"
-			      "Documentation=man:nbdclient(8)\n"
-			      "DefaultDependencies=no\n"
-			      "Conflicts=%s.target\n"
-			      "Before=%s.target\n"
-			      "IgnoreOnIsolate=yes\n"
-			      "RefuseManualStop=yes\n"
-			      "\n"
-			      "[Socket]\n"
-			      "ListenSequentialPacket=/run/nbdclient/down/%s\n"
-			      "SocketMode=0600\n"
-			      "Accept=yes\n"
-			      "RemoveOnStop=yes\n",
-			      target, target, target, target) < 0)
-		return -errno;
+	snprintf(text, sizeof(text),
+		 "[Unit]\n"
+		 "Description=nbdroot: takes notice of %s.target\n"
+		 "Documentation=man:nbdclient(8)\n"
+		 "DefaultDependencies=no\n"
+		 "Conflicts=%s.target\n"
+		 "Before=%s.target\n"
+		 "IgnoreOnIsolate=yes\n"
+		 "RefuseManualStop=yes\n"
+		 "\n"
+		 "[Socket]\n"
+		 "ListenSequentialPacket=/run/nbdclient/down/%s\n"
+		 "SocketMode=0600\n"
+		 "Accept=yes\n"
+		 "RemoveOnStop=yes\n",
+		 target, target, target, target);
+	r = fd_create_file(path, text);
+	if (r < 0)
+		return r;
 	snprintf(link, sizeof(link), WANTS "/nbdroot-%s.socket", target);
 	snprintf(to, sizeof(to), "../nbdroot-%s.socket", target);
 	return symlink(to, link) != 0 && errno != EEXIST ? -errno : 0;

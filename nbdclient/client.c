@@ -40,8 +40,7 @@ void client_publish(struct client *c)
 		.generation = c->who.generation,
 		.epoch = c->epoch,
 	};
-
-	bool is_verdict;
+	bool is_verdict = s->shown == SESSION_HELD || s->shown == SESSION_REFUSED;
 
 	if (!c->page)
 		return;
@@ -49,7 +48,6 @@ void client_publish(struct client *c)
 	snprintf(st.server, sizeof(st.server), "%s", client_server(c));
 	memcpy(st.session_id, c->who.id, sizeof(st.session_id));
 	snprintf(st.machine, sizeof(st.machine), "%s", c->who.machine);
-	is_verdict = s->shown == SESSION_HELD || s->shown == SESSION_REFUSED;
 	snprintf(st.last_error, sizeof(st.last_error), "%.*s", STATUS_ERROR_MAX - 1,
 		 is_verdict ? c->verdict : c->why);
 	status_publish(c->page, &st);
@@ -110,11 +108,8 @@ void client_step(struct client *c, enum session_event ev)
 
 void client_link_dead(struct client *c, const char *how)
 {
-	if (c->session.link == LINK_UP || c->session.link == LINK_SUSPECT) {
-		/* A socket that never brought an answer was of no use (see session_note_use()). */
-		session_note_use(&c->session,
-				 c->link_fd < 0 || c->address->addr.ss_family == AF_UNIX ||
-					 dial_received(c->link_fd) > c->received_before);
+	if (session_state_is_up(c->session.shown)) {
+		session_note_use(&c->session, link_was_useful(c));
 		if (c->session.futile == 0)
 			memset(c->said, 0, sizeof(c->said));
 		client_set_why(c, "lost server %s: %s", client_server(c), how);
@@ -300,7 +295,7 @@ int client_run(struct client *c, bool is_alive)
 	 * that can fence gives us one of our own, and ends the other.
 	 */
 	if (is_alive)
-		client_step(c, c->epoch.is_known && c->was_at ? EV_EXCHANGE : EV_ADOPTED);
+		client_step(c, link_is_exchangeable(c) ? EV_EXCHANGE : EV_ADOPTED);
 	else
 		client_step(c, EV_START);
 	while (c->exit_status < 0)

@@ -122,13 +122,21 @@ int dial_finish(int fd)
 	return -error;
 }
 
-bool dial_is_silent(int fd)
+/* Of a unix socket: zeroes, which mean an answer just now and nothing sent. */
+static struct tcp_info info_of(int fd)
 {
 	struct tcp_info info = { 0 };
 	socklen_t size = sizeof(info);
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
-		return false;
+		memset(&info, 0, sizeof(info));
+	return info;
+}
+
+bool dial_is_silent(int fd)
+{
+	struct tcp_info info = info_of(fd);
+
 	if (info.tcpi_last_ack_recv <= DIAL_SILENT_MS)
 		return false;
 	/*
@@ -142,11 +150,8 @@ bool dial_is_silent(int fd)
 
 bool dial_is_in_trouble(int fd)
 {
-	struct tcp_info info = { 0 };
-	socklen_t size = sizeof(info);
+	struct tcp_info info = info_of(fd);
 
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
-		return false;
 	return (info.tcpi_retransmits > 0 || info.tcpi_probes > 1) &&
 	       info.tcpi_last_ack_recv > TROUBLE_MS;
 }
@@ -177,16 +182,6 @@ bool dial_has_address(int fd)
 	probe_fd = socket(own.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	return probe_fd < 0 || bind(probe_fd, (struct sockaddr *)&own, size) == 0 ||
 	       errno != EADDRNOTAVAIL;
-}
-
-static struct tcp_info info_of(int fd)
-{
-	struct tcp_info info = { 0 };
-	socklen_t size = sizeof(info);
-
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
-		memset(&info, 0, sizeof(info));
-	return info;
 }
 
 uint64_t dial_sent(int fd)

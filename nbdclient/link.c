@@ -33,6 +33,11 @@ static bool is_unix(const struct client *c)
 	return c->address->addr.ss_family == AF_UNIX;
 }
 
+static bool is_up(const struct client *c)
+{
+	return session_state_is_up(c->session.shown);
+}
+
 /* ---- handing over ------------------------------------------------------------------------- */
 
 static int configure(struct client *c, int fd)
@@ -190,6 +195,11 @@ static void verified(struct client *c)
 	call_on_attached(c);
 }
 
+bool link_was_useful(const struct client *c)
+{
+	return c->link_fd < 0 || is_unix(c) || dial_received(c->link_fd) > c->received_before;
+}
+
 void link_is_up(struct client *c, unsigned which)
 {
 	const struct nbd_hsc *hsc = &c->negotiate.hsc;
@@ -218,11 +228,16 @@ void link_is_up(struct client *c, unsigned which)
 		verified(c);
 }
 
+bool link_is_exchangeable(const struct client *c)
+{
+	return c->epoch.is_known && c->was_at;
+}
+
 void link_adopt(struct client *c, bool is_alive)
 {
 	kernel_open_files(c->index, &c->files);
-	/* A living link is ended by the server when it lets us in: the driver has to see that
-	 * first. */
+	/* The server ends a living link when it lets us in, and the driver has to see that first.
+	 */
 	session_quiet(&c->session, !c->epoch.is_known ? ms(QUIET_MS)
 				   : is_alive         ? ms(EXCHANGE_MS)
 						      : 0);
@@ -234,9 +249,8 @@ void link_adopt(struct client *c, bool is_alive)
 		log_warn("%s: the driver's timer cannot be set", c->name);
 	watch_from_now(c);
 	log_info("%s: adopted; its link is alive%s", c->name,
-		 c->epoch.is_known && c->was_at ? ", and is exchanged for one of our own" : "");
-	if (!c->epoch.is_known ||
-	    !c->was_at) /* else there will be a second socket beside it, and then one */
+		 link_is_exchangeable(c) ? ", and is exchanged for one of our own" : "");
+	if (!link_is_exchangeable(c)) /* else there will be a second socket beside it, then one */
 		verified(c);
 }
 
@@ -293,11 +307,6 @@ void link_disconnect(struct client *c)
 }
 
 /* ---- watching ----------------------------------------------------------------------------- */
-
-static bool is_up(const struct client *c)
-{
-	return c->session.link == LINK_UP || c->session.link == LINK_SUSPECT;
-}
 
 /* The driver has a new socket, it said. Does it use it? */
 static void verify(struct client *c, uint64_t now_ns)
@@ -358,12 +367,10 @@ void link_watch(struct client *c, uint64_t now_ns)
 			return;
 		}
 	}
-	if (c->is_unverified && now_ns >= c->verify_by_ns)
-		verify(c, now_ns);
+	verify(c, now_ns);
 	if (!is_up(c) || now_ns < c->next_watch_ns)
 		return;
 	c->next_watch_ns = now_ns + ms(WATCH_INTERVAL_MS);
-	verify(c, now_ns);
 	if (c->old_fd >= 0 && now_ns - c->session.since_ns > OLD_FD_S * CLOCK_NS_PER_S) {
 		close(c->old_fd);
 		c->old_fd = -1;

@@ -31,6 +31,15 @@ int link_hand(struct client *c, unsigned which);
 /* The driver has it (EV_HANDED): from now on it is the link. */
 void link_is_up(struct client *c, unsigned which);
 
+/* Whether the link has ever brought an answer, as far as can be known (session_note_use()). */
+bool link_was_useful(const struct client *c);
+
+/*
+ * Whether an adopted link that is alive can be exchanged for one of our own: its server is known,
+ * and ends the other when it lets us in.
+ */
+bool link_is_exchangeable(const struct client *c);
+
 /*
  * For a device that an earlier instance has left, before anything else is done with it. is_alive:
  * its link answers, though we have no copy of it.

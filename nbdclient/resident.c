@@ -2,17 +2,12 @@
 /* See resident.h. */
 #include "resident.h"
 
-#include "base/fd.h"
 #include "base/log.h"
+#include "base/spare.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-
-#ifndef PR_SET_IO_FLUSHER /* linux 5.6; musl 1.2.3 has it not */
-#define PR_SET_IO_FLUSHER 57
-#endif
 
 /* The deepest stack of the reconnect path is a few KiB of buffers; this is far more. */
 enum { RESIDENT_STACK_BYTES = 64 * 1024 };
@@ -34,12 +29,13 @@ void resident_mark(char *argv0)
 	if (argv0[0] != '@')
 		argv0[0] = '@';
 
-	r = fd_write_file("/proc/self/oom_score_adj", "-1000");
+	r = spare_from_oom_killer();
 	if (r < 0)
 		log_warn("cannot be exempt from the OOM killer: %s (going on without)",
 			 strerror(-r));
-	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0 && errno != EINVAL)
-		log_warn("cannot be marked as an I/O flusher: %m (going on without)");
+	r = spare_be_io_flusher();
+	if (r < 0)
+		log_warn("cannot be marked as an I/O flusher: %s (going on without)", strerror(-r));
 }
 
 int resident_lock(void)

@@ -53,14 +53,20 @@ static void seek(struct session *s, uint64_t now_ns)
 	}
 }
 
+/* The same at the beginning of it: a quiet time that the last server needs is still to come. */
+static void seek_anew(struct session *s, uint64_t now_ns)
+{
+	s->quiet_left_ns = s->quiet_time_ns;
+	seek(s, now_ns);
+}
+
 /* The try came to nothing: it begins anew after a while. */
 static enum session_todo retry(struct session *s, unsigned which, uint64_t now_ns, uint32_t chance)
 {
 	struct session_try *t = &s->tries[which];
 	uint64_t due_ns = backoff_next(&t->backoff, now_ns, chance);
 
-	/* A server that accepts and then says nothing is hung, or slow: it is not asked so often.
-	 */
+	/* Whoever accepts and then says nothing is hung, or slow: it is not asked so often. */
 	if (t->state >= TRY_NEGOTIATING && now_ns >= t->due_ns) {
 		if (t->silences < SILENCES_MAX)
 			t->silences++;
@@ -191,8 +197,7 @@ static enum session_todo link_dead(struct session *s, uint64_t now_ns)
 	s->lost_ns = now_ns;
 	s->losses++;
 	s->settled_ns = now_ns + SESSION_SETTLE_NS;
-	s->quiet_left_ns = s->quiet_time_ns;
-	seek(s, now_ns);
+	seek_anew(s, now_ns);
 	return DO_CUT;
 }
 
@@ -202,12 +207,11 @@ static enum session_todo network_changed(struct session *s, uint64_t now_ns)
 		return DO_NOTHING;
 	for (unsigned i = 0; i < s->tries_count; i++) {
 		struct session_try *t = &s->tries[i];
-
 		bool is_waiting = t->state == TRY_IDLE && t->verdict == VERDICT_NONE &&
 				  t->due_ns != CLOCK_NEVER;
 
-		if (is_waiting ||
-		    t->state == TRY_DIALLING) /* the latter over a way that may be gone */
+		/* Who dials may do it over a way that is gone. */
+		if (is_waiting || t->state == TRY_DIALLING)
 			t->due_ns = now_ns;
 	}
 	return DO_NOTHING;
@@ -279,14 +283,10 @@ static enum session_todo step(struct session *s, enum session_event ev, unsigned
 	if (s->link == LINK_DETACHING)
 		return DO_NOTHING;
 	switch (ev) {
-	case EV_START:
-		s->quiet_left_ns = s->quiet_time_ns;
-		seek(s, now_ns);
-		return DO_NOTHING;
+	case EV_START: seek_anew(s, now_ns); return DO_NOTHING;
 	case EV_ADOPTED: return adopted(s, now_ns);
 	case EV_EXCHANGE:
-		s->quiet_left_ns = s->quiet_time_ns;
-		seek(s, now_ns);
+		seek_anew(s, now_ns);
 		for (unsigned i = 0; i < s->tries_count; i++)
 			if (i != s->preferred)
 				s->tries[i].due_ns += SESSION_EXCHANGE_NS;

@@ -4,6 +4,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/spare.h"
 #include "client.h"
 #include "link.h"
 
@@ -20,8 +21,6 @@
 
 #define FOLDER "/run/nbdclient"
 #define REQUESTS FOLDER "/down"
-/* Debian's /etc/init.d/sendsigs leaves the processes alone whose ids are in files there. */
-#define SPARED "/run/sendsigs.omit.d"
 
 enum {
 	LOOK_MS = 1000,
@@ -29,7 +28,7 @@ enum {
 	PATIENCE_S = ENDING_PATIENCE_NS / CLOCK_NS_PER_S,
 };
 
-static char spared[64]; /* our file there */
+static char spared[64]; /* our file in SPARE_FOLDER */
 /* The ways there lead through a root that is left later. */
 static int run_fd = -1, proc_fd = -1;
 
@@ -59,16 +58,13 @@ void way_down_open(struct way_down *w, enum ending_role role, unsigned outage_s)
 
 void way_down_spare(pid_t helper)
 {
-	_cleanup_close_ int fd = -1;
 	char text[32];
 
 	run_fd = open("/run", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	(void)mkdir(SPARED, 0755);
-	snprintf(spared, sizeof(spared), SPARED "/nbdclient.%d", (int)getpid());
+	snprintf(spared, sizeof(spared), SPARE_FOLDER "/nbdclient.%d", (int)getpid());
 	snprintf(text, sizeof(text), helper > 0 ? "%d\n%d\n" : "%d\n", (int)getpid(), (int)helper);
-	fd = open(spared, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0 || fd_write_all(fd, text, strlen(text)) < 0)
+	if (fd_create_file(spared, text) < 0)
 		log_debug("%s: cannot be written (no /run?)", spared);
 }
 
