@@ -61,13 +61,19 @@ def preloaded(tmp_path_factory):
 
 
 @pytest.fixture
-def network():
-    need("linux.uml")
+def empty_network():
+    """A namespace without a guest."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("/dev/net/tun cannot be opened, so a guest can have no network")
     net = lab.Network()
     yield net
     net.close()
+
+
+@pytest.fixture
+def network(empty_network):
+    need("linux.uml")
+    return empty_network
 
 
 @pytest.fixture
@@ -88,3 +94,64 @@ def server(network, image):
     srv.start()
     yield srv
     srv.close()
+
+
+# ---- guests that boot as diskless machines do, with our own init -----------------------------
+
+ROOT_INIT = """#!/bin/sh
+export PATH=/bin:/run/initramfs/bin
+echo "real init: $*" >/dev/kmsg
+exec /bin/guest agent /dev/tty1
+"""
+
+
+@pytest.fixture(scope="session")
+def initrd(tmp_path_factory):
+    path = tmp_path_factory.mktemp("init") / "initrd"
+    subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules()],
+                   check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def root_tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree") / "root"
+    for folder in ("bin", "sbin", "dev", "proc", "sys", "run", "tmp", "mnt", "var/lib/rpm"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(lab.BUILD / "busybox", root / "bin/busybox")
+    shutil.copy(lab.BUILD / "guest", root / "bin/guest")
+    applets = subprocess.run([lab.BUILD / "busybox", "--list"], check=True, capture_output=True,
+                             text=True).stdout.split()
+    for applet in applets:
+        if applet != "busybox":
+            os.symlink("busybox", root / "bin" / applet)
+    (root / "sbin/init").write_text(ROOT_INIT)
+    (root / "sbin/init").chmod(0o755)
+    return root
+
+
+@pytest.fixture
+def images(tmp_path, root_tree):
+    root = lab.make_image(tmp_path / "root.img", "64M", "--from", root_tree)
+    return {"root": root, "rpm-" + lab.GUEST_MAC.replace(":", "-"): lab.make_image(tmp_path / "rpm.img", "16M")}
+
+
+@pytest.fixture
+def images_server(network, images):
+    server = lab.Server(network, images)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def boot(network, initrd):
+    guests = []
+
+    def start(append):
+        guests.append(lab.Guest(network, initrd=initrd, append=append))
+        return guests[-1]
+
+    yield start
+    for guest in guests:
+        guest.close()

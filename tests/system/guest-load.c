@@ -10,6 +10,7 @@
  * and then words that follow from both, so that no half of a record looks like a whole one.
  */
 #include "guest-load.h"
+#include "guest.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -37,20 +38,6 @@ static void make_record(uint64_t words[WORDS], const char *name, uint64_t sequen
 		words[1] = words[1] * 256 + (unsigned char)*p;
 	for (uint64_t i = 2; i < WORDS; i++)
 		words[i] = (sequence * 0x9e3779b97f4a7c15 ^ words[1]) + i;
-}
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static _Noreturn void die(const char *what)
-{
-	perror(what);
-	exit(1);
 }
 
 static int open_or_die(const char *path, int flags)

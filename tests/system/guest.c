@@ -12,6 +12,7 @@
  * LOG must be on a tmpfs: it is what survives the fault. Times are CLOCK_REALTIME, which the
  * guest shares with the host.
  */
+#include "guest.h"
 #include "guest-load.h"
 #include "guest-trace.h"
 
@@ -45,7 +46,7 @@ struct record {
 
 #define RECORD_MAGIC UINT64_C(0x6e6264726f6f7431)
 
-static double now(void)
+double now(void)
 {
 	struct timespec ts;
 
@@ -53,7 +54,7 @@ static double now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static _Noreturn void die(const char *what)
+_Noreturn void die(const char *what)
 {
 	perror(what);
 	exit(1);

@@ -3,9 +3,6 @@
 init in the fast lane: User-Mode Linux boots the initramfs that `nbdroot initramfs` packs, from an
 nbdserve, into a small root of its own. What a person at the console reads is tested here too.
 """
-import os
-import shutil
-import subprocess
 import time
 
 import lab
@@ -14,64 +11,6 @@ import pytest
 URI = f"nbd://{lab.SERVER_IP}/root"
 IP = f"ip={lab.GUEST_IP}::{lab.SERVER_IP}:255.255.255.0:pc-17:vec0:none"
 MAC = lab.GUEST_MAC
-
-ROOT_INIT = """#!/bin/sh
-export PATH=/bin:/run/initramfs/bin
-echo "real init: $*" >/dev/kmsg
-exec /bin/guest agent /dev/tty1
-"""
-
-
-@pytest.fixture(scope="session")
-def initrd(tmp_path_factory):
-    path = tmp_path_factory.mktemp("init") / "initrd"
-    subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules()],
-                   check=True, capture_output=True)
-    return path
-
-
-@pytest.fixture(scope="session")
-def root_tree(tmp_path_factory):
-    root = tmp_path_factory.mktemp("tree") / "root"
-    for folder in ("bin", "sbin", "dev", "proc", "sys", "run", "tmp", "mnt", "var/lib/rpm"):
-        (root / folder).mkdir(parents=True)
-    shutil.copy(lab.BUILD / "busybox", root / "bin/busybox")
-    shutil.copy(lab.BUILD / "guest", root / "bin/guest")
-    applets = subprocess.run([lab.BUILD / "busybox", "--list"], check=True, capture_output=True,
-                             text=True).stdout.split()
-    for applet in applets:
-        if applet != "busybox":
-            os.symlink("busybox", root / "bin" / applet)
-    (root / "sbin/init").write_text(ROOT_INIT)
-    (root / "sbin/init").chmod(0o755)
-    return root
-
-
-@pytest.fixture
-def images(tmp_path, root_tree):
-    root = lab.make_image(tmp_path / "root.img", "64M", "--from", root_tree)
-    return {"root": root, "rpm-" + MAC.replace(":", "-"): lab.make_image(tmp_path / "rpm.img", "16M")}
-
-
-@pytest.fixture
-def images_server(network, images):
-    server = lab.Server(network, images)
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def boot(network, initrd):
-    guests = []
-
-    def start(append):
-        guests.append(lab.Guest(network, initrd=initrd, append=append))
-        return guests[-1]
-
-    yield start
-    for guest in guests:
-        guest.close()
 
 
 def test_root_and_rpm_database_are_mounted_and_the_real_init_runs(boot, images_server):

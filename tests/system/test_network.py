@@ -15,7 +15,6 @@ import time
 
 import lab
 import pytest
-from test_init import boot, images, images_server, initrd, root_tree  # noqa: F401 (fixtures)
 
 URI = f"nbd://{lab.SERVER_IP}/root"
 OTHER_IP = "10.77.0.9"

@@ -10,7 +10,6 @@ import time
 import lab
 import pytest
 import roots
-from test_init import initrd  # noqa: F401 (fixture)
 from test_network import Dhcp
 
 SLACK = 1 if os.environ.get("NBDROOT_STRICT") else 2

@@ -6,7 +6,6 @@ kernel, User-Mode Linux. NBDROOT_LONG: every way of asking, NBDROOT_RUNS times (
 """
 import json
 import os
-import subprocess
 import time
 
 import lab
@@ -24,14 +23,6 @@ if LONG:
                 ("kill -s RTMIN+5 1", "restart"), (KEYS, "restart")]
 SYSVINIT = [("reboot", "restart"), ("poweroff", "off"), ("shutdown -h now", "off"),
             ("init 6", "restart"), (KEYS, "restart")]
-
-
-@pytest.fixture(scope="session")
-def initrd(tmp_path_factory):
-    path = tmp_path_factory.mktemp("init") / "initrd"
-    subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules()],
-                   check=True, capture_output=True)
-    return path
 
 
 @pytest.fixture
