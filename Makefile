@@ -83,7 +83,7 @@ NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)
 # Tests of units: each a program, linked with proto/, base/ and what stands behind it.
 UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control test-cpio test-ending test-epoch \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
-	test-handshake-session test-handshake-session-client test-identity test-json test-log \
+	test-handshake-session test-handshake-session-client test-identity test-json test-lease test-log \
 	test-metrics test-modules test-notify test-options test-parse test-pattern test-reply \
 	test-request test-sandbox test-session test-session-data test-stats test-takeover \
 	test-uri test-whoami test-wire
@@ -102,11 +102,12 @@ UNIT_test-modules := server-tools/nbdroot/modules.c
 UNIT_test-ending := nbdclient/ending.c
 UNIT_test-epoch := nbdclient/epoch.c
 UNIT_test-identity := nbdclient/identity.c
+UNIT_test-lease := init/lease.c
 UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
 UNIT_test-session := nbdclient/session.c
 UNIT_test-uri := nbdclient/uri.c
 UNIT_test-whoami := nbdclient/whoami.c
-FUZZERS := fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-metrics fuzz-request fuzz-serve
+FUZZERS := fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-lease fuzz-metrics fuzz-request fuzz-serve
 # What stands behind a target that includes the source under test.
 FUZZ_fuzz-control := $(REPORT_SRC)
 FUZZ_fuzz-metrics := $(REPORT_SRC)

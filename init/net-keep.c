@@ -87,8 +87,11 @@ static void start_dhcp(struct keeper *k)
 	const char *argv[] = { "@/udhcpc", "-f", "-i", k->name, "-s", "/etc/udhcpc.script",
 			       /* five tries, 2 s apart; then 2 s later again, for ever */
 			       "-t", "5", "-T", "2", "-A", "2",
-			       /* classless routes, MTU, search list: not asked for by default */
-			       "-O", "121", "-O", "26", "-O", "119", NULL, NULL, NULL };
+			       /*
+				* Root path, MTU, search list, classless routes: not asked for by
+				* default, as 1, 3, 6, 12, 15, 28 and 42 are.
+				*/
+			       "-O", "17", "-O", "26", "-O", "119", "-O", "121", NULL, NULL, NULL };
 	struct lease lease;
 
 	/* What the card has already: asked for first by one that is started again. */
