@@ -240,6 +240,14 @@ $(BUILD)/faultfs: tests/system/faultfs.c $(call glibc_obj,base/fd.c)
 	$(Q)$(CC) $(BASE_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $(filter %.c %.o,$^) \
 		$(shell $(PKG_CONFIG) --cflags --libs fuse3)
 
+# What runs in test guests, and what User-Mode Linux needs on the CPUs of some hosts; the latter
+# goes into a program that is not ours, so without sanitizers.
+GUEST_FILES := $(BUILD)/guest $(BUILD)/uml-xstate.so
+$(BUILD)/uml-xstate.so: tests/system/uml-xstate.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) -O2 -shared -fPIC -o $@ $<
+
 # Deps first, then all else in a second make: a fresh machine has not even a compiler.
 demo: deps ## boot a diskless machine and kill its server three times
 	$(Q)$(MAKE) --no-print-directory demo-run
@@ -285,7 +293,7 @@ check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fu
 
 # As root, with the packages, nothing may be skipped; who is not root cannot mount, for example.
 PYTEST = NBDROOT_BUILD=$(BUILD) NBDROOT_NO_SKIP=$(filter 0,$(shell id -u)) $(PYTHON) -m pytest -p no:cacheprovider -q
-check-system: $(PROGRAMS) man $(BOOT_FILES) $(BUILD)/guest $(BUILD)/fleet $(BUILD)/faultfs $(BUILD)/kernel/.done $(BUILD)/demo-root.img ## real processes and kernels
+check-system: $(PROGRAMS) man $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/fleet $(BUILD)/faultfs $(BUILD)/kernel/.done $(BUILD)/demo-root.img ## real processes and kernels
 	$(Q)$(PYTEST) -n 3 tests/system tests/interop tests/campaign/test_check.py \
 		-k "not survive_every_kill and not thousand"
 	$(Q)$(PYTEST) -s tests/system/test_failover.py tests/system/test_fleet.py -k "survive_every_kill or thousand"

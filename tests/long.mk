@@ -3,7 +3,7 @@
 # kernels, fuzzing, sanitizers, figures. Included by the Makefile, whose names it uses.
 
 check-long: ## kills by the hundred, with strict limits
-	$(Q)$(MAKE) --no-print-directory $(PROGRAMS) $(BOOT_FILES) $(BUILD)/guest $(BUILD)/fleet $(BUILD)/faultfs
+	$(Q)$(MAKE) --no-print-directory $(PROGRAMS) $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/fleet $(BUILD)/faultfs
 	$(Q)NBDROOT_ROUNDS=100 NBDROOT_STRICT=1 $(PYTEST) -s tests/system/test_failover.py \
 		-k survive_every_kill
 	$(Q)NBDROOT_STRICT=1 $(PYTEST) -s tests/system/test_reconnect.py
@@ -15,7 +15,7 @@ check-long: ## kills by the hundred, with strict limits
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s -n 2 tests/system/test_way_down.py tests/boot/test_way_down.py
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s tests/system/test_fleet.py tests/boot/long_unit.py
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s -n 2 tests/boot/long_network.py tests/system/test_network.py tests/system/test_network_managers.py
-CAMPAIGN_FILES = $(PROGRAMS) $(BOOT_FILES) $(BUILD)/guest $(BUILD)/faultfs $(if $(findstring qemu,$(CAMPAIGN_FLAGS)),$(DEMO_FILES))
+CAMPAIGN_FILES = $(PROGRAMS) $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/faultfs $(if $(findstring qemu,$(CAMPAIGN_FLAGS)),$(DEMO_FILES))
 campaign: $(CAMPAIGN_FILES) ## machines at work, faults at random, every trial judged: docs/campaign.md; 20 minutes
 	$(Q)NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/campaign/campaign.py --out $(BUILD)/campaign $(CAMPAIGN_FLAGS)
 
@@ -23,7 +23,7 @@ campaign: $(CAMPAIGN_FILES) ## machines at work, faults at random, every trial j
 $(BUILD)/kernel-%/.done: images/fetch-kernel.sh
 	$(call say,FETCH,$(@D))
 	$(Q)images/fetch-kernel.sh $(BUILD) $* && touch $@
-check-kernels: $(PROGRAMS) $(BUILD)/busybox $(BUILD)/guest $(BUILD)/driver $(BUILD)/kernel/.done \
+check-kernels: $(PROGRAMS) $(BUILD)/busybox $(GUEST_FILES) $(BUILD)/driver $(BUILD)/kernel/.done \
 		$(BUILD)/kernel-bullseye/.done $(BUILD)/kernel-trixie/.done ## what each kernel's driver does; 50 minutes
 	$(Q)NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/kernels/measure.py $(KERNELS_FLAGS)
 

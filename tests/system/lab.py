@@ -198,7 +198,7 @@ class Guest:
             initrd = self.folder / "initrd"
             initrd.write_bytes(self._initramfs())
         ours, theirs = os.pipe(), os.pipe()
-        argv = ["linux.uml", f"mem={memory}", f"initrd={initrd}", "con=null",
+        argv = ["env", f"LD_PRELOAD={BUILD}/uml-xstate.so", "linux.uml", f"mem={memory}", f"initrd={initrd}", "con=null",
                 "con0=null,fd:1", f"con1=fd:{ours[0]},fd:{theirs[1]}",
                 f"vec0:transport=tap,ifname=tap0,depth=128,gro=1,mac={GUEST_MAC}",
                 "panic=-1", "loglevel=7",
