@@ -8,6 +8,9 @@
 
 void ending_ask(struct ending *e, enum ending_verb verb, bool by_keys, uint64_t now_ns)
 {
+	/* A request of which nothing came does not set the time of another. */
+	if (!e->is_away && now_ns - e->asked_ns > ENDING_FORGET_NS)
+		ending_call_off(e);
 	if (e->asked == ENDING_NOT_ASKED) {
 		e->asked_ns = now_ns;
 		e->by_keys = by_keys;

@@ -117,6 +117,20 @@ TEST(request_of_days_before_an_outage_is_forgotten)
 		 ENDING_DO_NOTHING);
 }
 
+TEST(request_of_which_nothing_came_does_not_make_a_later_one_old)
+{
+	struct ending e = make(ENDING_ENDS, 0);
+	const uint64_t later = T0 + 86400 * S;
+
+	ending_step(&e, false, T0);
+	ending_ask(&e, ENDING_RESTART, false, T0);
+	ending_ask(&e, ENDING_POWER_OFF, false, later);
+	CHECK_EQ(ending_step(&e, true, later + 5 * S), ENDING_DO_SAY);
+	CHECK_EQ(look(&e, true, later + 5 * S, later + 36 * S), ENDING_DO_NOTHING);
+	CHECK_EQ(ending_step(&e, true, later + 36 * S), ENDING_DO_END);
+	CHECK_EQ(e.asked, ENDING_POWER_OFF);
+}
+
 TEST(request_that_was_called_off_is_void)
 {
 	struct ending e = make(ENDING_ENDS, 0);
