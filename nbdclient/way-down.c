@@ -32,6 +32,14 @@ static char spared[64]; /* our file in SPARE_FOLDER */
 /* The ways there lead through a root that is left later. */
 static int run_fd = -1, proc_fd = -1;
 
+/* Its Ctrl-C is a SIGINT of the kernel, too. */
+static bool has_terminal(void)
+{
+	_cleanup_close_ int fd = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	return fd >= 0;
+}
+
 void way_down_open(struct way_down *w, enum ending_role role, unsigned outage_s)
 {
 	*w = (struct way_down){ .ending = { .role = role, .outage_s = outage_s },
@@ -43,7 +51,7 @@ void way_down_open(struct way_down *w, enum ending_role role, unsigned outage_s)
 	w->memory_fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
 	if (role == ENDING_WAITS)
 		return;
-	if (role == ENDING_ENDS)
+	if (role == ENDING_ENDS && !has_terminal())
 		w->keys_fd = open("/proc/sys/kernel/cad_pid", O_RDWR | O_CLOEXEC);
 	w->has_keys = w->keys_fd >= 0; /* perhaps one before us had them */
 	(void)mkdir(FOLDER, 0755);
@@ -135,7 +143,7 @@ bool way_down_on_signal(struct client *c, const struct signalfd_siginfo *si)
 
 	if (e->role == ENDING_WAITS)
 		return false;
-	if (si->ssi_signo == SIGINT && si->ssi_code == SI_KERNEL)
+	if (si->ssi_signo == SIGINT && si->ssi_code == SI_KERNEL && c->down.keys_fd >= 0)
 		ending_ask(e, ENDING_RESTART, true, clock_now_ns());
 	else if (si->ssi_signo == SIGTERM && si->ssi_pid == 1)
 		ending_ask(e, e->asked == ENDING_NOT_ASKED ? ENDING_RESTART : e->asked, false,

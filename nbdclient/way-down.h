@@ -6,13 +6,13 @@
  *
  * How it learns of a request, without PID 1's help:
  *
- *	/run/nbdclient/down	a name that disappears there (reboot, poweroff, halt, kexec) is a
- *				request: systemd removes its sockets itself when it begins to stop
- *	/run/utmp		sysvinit writes its run level there before it does anything
- *	/proc			a shutdown(8) of sysvinit that sleeps in sync(2), before it tells
- *init; and the name of process 1, if that is past the point of no return Ctrl-Alt-Del
- *the kernel sends it to us, not to PID 1, while the server is away SIGTERM from PID 1	nobody
- *else's: killall5 or a person must not end the machine
+ * - /run/nbdclient/down: a name that disappears there (reboot, poweroff, halt, kexec) is a request;
+ *   systemd removes its sockets itself when it begins to stop.
+ * - /run/utmp: sysvinit writes its run level there before it does anything.
+ * - /proc: a shutdown(8) of sysvinit that sleeps in sync(2), before it tells init; and the name of
+ *   process 1, if that is past the point of no return.
+ * - Ctrl-Alt-Del: while the server is away, the kernel sends it to us and not to process 1.
+ * - SIGTERM of process 1, and of nobody else: killall5 or a person must not end the machine.
  */
 #ifndef NBDCLIENT_WAY_DOWN_H
 #define NBDCLIENT_WAY_DOWN_H
@@ -26,7 +26,7 @@ struct client;
 struct way_down {
 	struct ending ending;
 	int watch_fd;  /* inotify on /run/nbdclient/down; poll it for reading; -1: none */
-	int keys_fd;   /* /proc/sys/kernel/cad_pid: to whom Ctrl-Alt-Del goes */
+	int keys_fd;   /* /proc/sys/kernel/cad_pid: to whom Ctrl-Alt-Del goes; -1: not our business */
 	int memory_fd; /* /proc/meminfo */
 	bool has_keys;
 	uint64_t next_look_ns; /* at init and keys, while the server is away */

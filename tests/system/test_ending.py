@@ -117,6 +117,15 @@ def test_ctrl_alt_del_reaches_process_1_when_the_server_is_back(guest, server):
     assert guest.log().count("Linux version") == 1
 
 
+def test_sigint_of_the_kernel_is_not_the_keys_for_who_never_has_them(guest, server):
+    """A terminal's Ctrl-C comes from the kernel, too; cad_pid serves to make such a one here."""
+    pid = attach(guest, "--on-shutdown detach", mount=False)
+    guest.run(f"echo 0 >/proc/sys/kernel/ctrl-alt-del; echo {pid} >/proc/sys/kernel/cad_pid")
+    roots.press_ctrl_alt_del(guest)
+    guest.wait_log("goes on in spite of signal 2", 5)
+    assert "passed on to process 1" not in guest.log()
+
+
 def test_keys_of_a_resident_that_was_killed_come_back_with_its_successor(guest, server):
     pid = attach(guest, "--on-shutdown end", mount=False)
     lose(guest, server)
