@@ -285,7 +285,7 @@ static int attach(const struct options *o, char *argv0)
 	}
 	way_down_spare(c->probe.pid);
 	r = client_run(c, alive);
-	way_down_close();
+	way_down_close(c);
 	return r;
 }
 

@@ -76,12 +76,6 @@ void way_down_spare(pid_t helper)
 		log_debug("%s: cannot be written (no /run?)", spared);
 }
 
-void way_down_close(void)
-{
-	if (run_fd >= 0)
-		(void)unlinkat(run_fd, spared + strlen("/run/"), 0);
-}
-
 static bool is_away(const struct client *c)
 {
 	const struct session *s = &c->session;
@@ -133,6 +127,14 @@ static void look_at_keys(struct client *c, bool away)
 		set_keys(c, 1);
 	else
 		c->down.has_keys = owner == getpid();
+}
+
+void way_down_close(struct client *c)
+{
+	if (c->down.has_keys)
+		look_at_keys(c, false);
+	if (run_fd >= 0)
+		(void)unlinkat(run_fd, spared + strlen("/run/"), 0);
 }
 
 /* ---- requests ----------------------------------------------------------------------------- */

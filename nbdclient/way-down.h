@@ -37,10 +37,12 @@ void way_down_open(struct way_down *w, enum ending_role role, unsigned outage_s)
 
 /*
  * Lists this process and its helper (0: none) among those that sysvinit's scripts do not kill.
- * Forks must be over. Taken back at the end of the process by way_down_close().
+ * Forks must be over.
  */
 void way_down_spare(pid_t helper);
-void way_down_close(void);
+
+/* At the end of the process: takes that back, and gives the keys back. */
+void way_down_close(struct client *c);
 
 /* True if the signal was a request, or the keys. */
 bool way_down_on_signal(struct client *c, const struct signalfd_siginfo *si);
