@@ -258,10 +258,10 @@ static void on_link(struct keeper *k, const struct nlmsghdr *h, uint64_t now_ns)
 
 	if (link->ifi_family != AF_UNSPEC) /* a bridge's view of its ports */
 		return;
-	if (k->index == 0 && h->nlmsg_type == RTM_NEWLINK) { /* unplugged, and back? */
-		k->index = if_nametoindex(k->name);
+	if (k->index == 0 && h->nlmsg_type == RTM_NEWLINK && /* unplugged, and back? */
+	    if_nametoindex(k->name) == (unsigned int)link->ifi_index) {
+		k->index = (unsigned int)link->ifi_index;
 		k->is_up = !is_up;
-		k->down_ns = 0;
 	}
 	if (k->index == 0 || (unsigned int)link->ifi_index != k->index)
 		return;
@@ -306,9 +306,32 @@ static void on_message(struct keeper *k, const struct nlmsghdr *h, uint64_t now_
 	}
 }
 
+/*
+ * Messages were lost, of our card perhaps: has the kernel tell of all cards again. What comes is
+ * read as news. Not before the socket is empty, or there is no room for the answer.
+ */
+static void ask_anew(struct keeper *k, uint64_t now_ns)
+{
+	const struct {
+		struct nlmsghdr head;
+		struct ifinfomsg link;
+	} request = { .head = { .nlmsg_len = sizeof(request),
+				.nlmsg_type = RTM_GETLINK,
+				.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP } };
+	char name[IF_NAMESIZE];
+
+	if (if_indextoname(k->index, name) == NULL)
+		k->index = 0;
+	if (send(k->netlink_fd, &request, sizeof(request), 0) < 0)
+		log_warn("network: the kernel does not tell how %s is: %s", k->name,
+			 strerror(errno));
+	look_at(k, now_ns + ADDRESS_AWAY_MS * CLOCK_NS_PER_MS);
+}
+
 static void on_network(struct keeper *k)
 {
 	char bytes[READ_MAX] __attribute__((aligned(NLMSG_ALIGNTO)));
+	bool has_lost = false;
 
 	for (;;) {
 		const struct nlmsghdr *h = (const struct nlmsghdr *)bytes;
@@ -317,12 +340,17 @@ static void on_network(struct keeper *k)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && errno == ENOBUFS) { /* anything may have happened */
-			look_at(k, now_ns + ADDRESS_AWAY_MS * CLOCK_NS_PER_MS);
+		if (n < 0 && errno == ENOBUFS) {
+			has_lost = true;
 			continue;
 		}
-		if (n < 0)
+		if (n < 0 && !has_lost)
 			return;
+		if (n < 0) {
+			has_lost = false;
+			ask_anew(k, now_ns);
+			continue;
+		}
 		for (size_t left = (size_t)n; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left))
 			on_message(k, h, now_ns);
 	}

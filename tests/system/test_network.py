@@ -245,6 +245,19 @@ def test_card_taken_down_comes_up_by_itself_with_its_routes(booted):
     is_well(guest, job)
 
 
+def test_card_taken_down_while_the_kernel_tells_too_much_comes_up_by_itself(booted):
+    """More than a socket holds: that the link went is among what is lost."""
+    guest, job = booted(STATIC)
+    keeper = pids(guest, "@nbdroot-net")[0]
+    guest.run(f"kill -STOP {keeper}; n=0; while [ $((n = n + 1)) -lt 200 ]; do "
+              "ip addr add 127.0.0.9/8 dev lo; ip addr del 127.0.0.9/8 dev lo; done; "
+              f"ip link set {CARD} down; kill -CONT {keeper}", timeout=60)
+    guest.wait_log("took from vec0 what a root hangs on: link routes", 10 * SLACK)
+    seconds_until_io(guest, time.time(), 5)
+    assert has_default_route(guest)
+    is_well(guest, job)
+
+
 def test_address_that_somebody_else_gave_is_left_alone(booted):
     guest, job = booted(STATIC)
     guest.run(f"ip addr flush dev {CARD}; ip addr add {OTHER_IP}/24 dev {CARD}")
