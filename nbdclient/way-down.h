@@ -26,7 +26,7 @@ struct client;
 struct way_down {
 	struct ending ending;
 	int watch_fd;  /* inotify on /run/nbdclient/down; poll it for reading; -1: none */
-	int keys_fd;   /* /proc/sys/kernel/cad_pid: to whom Ctrl-Alt-Del goes; -1: not our business */
+	int keys_fd;   /* /proc/sys/kernel/cad_pid, to whom Ctrl-Alt-Del goes; -1: not to us */
 	int memory_fd; /* /proc/meminfo */
 	bool has_keys;
 	uint64_t next_look_ns; /* at init and keys, while the server is away */
