@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Network cards as the kernel shows them in /sys/class/net, and the ioctls that set them up. */
+/* Network cards as the kernel shows them in /sys/class/net, and what sets them up. */
 #ifndef INIT_NET_CARD_H
 #define INIT_NET_CARD_H
 
@@ -25,7 +25,10 @@ size_t net_card_scan(struct net_card out[static NET_CARDS_MAX]);
 /* Links have a state only when they are up. 0 or negative errno. */
 int net_card_set_up(const char *name) _must_check_;
 
-/* An address that nobody lets expire; a route (gateway 0.0.0.0: on the link), or -EEXIST. */
+/*
+ * An address that nobody lets expire; a route (gateway 0.0.0.0: on the link), or -EEXIST when there
+ * is one to the same destination, by whatever way.
+ */
 int net_card_set_address(const char *name, const char *address, unsigned int prefix) _must_check_;
 int net_card_add_route(const char *name, const char *to, unsigned int prefix,
 		       const char *gateway) _must_check_;

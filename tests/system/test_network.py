@@ -268,6 +268,17 @@ def test_address_that_somebody_else_gave_is_left_alone(booted):
     is_well(guest, job)
 
 
+def test_route_in_whose_place_there_is_another_is_left_alone(booted):
+    guest, job = booted(STATIC)
+    guest.run("ip route del default; ip route add default via 10.77.0.254")
+    # and a look at the card later
+    guest.run("ip route add 10.99.0.0/16 via 10.77.0.1; ip route del 10.99.0.0/16")
+    time.sleep(3)
+    assert re.findall("default via (.*?) ", guest.run("ip route")) == ["10.77.0.254"]
+    assert "what a root hangs on" not in guest.log()
+    is_well(guest, job)
+
+
 def test_lease_is_renewed_after_switch_root_and_outlives_its_dhcp_server(booted, dhcp):
     server = dhcp(lease_s=20)
     guest, job = booted("ip=dhcp")
