@@ -78,10 +78,12 @@ static pid_t start_watchdog(int command)
 static bool is_spared(pid_t pid)
 {
 	char path[64], text[256];
+	int r;
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-	if (fd_read_file(path, text, sizeof(text)) <= 0)
-		return true; /* a kernel thread, or gone */
+	r = fd_read_file(path, text, sizeof(text));
+	if (r <= 0 && r != -EFBIG) /* a kernel thread, or gone; a long one is cut */
+		return true;
 	/* systemd's mark of a process that the root's storage needs. */
 	return text[0] == '@';
 }
