@@ -59,29 +59,37 @@ struct held {
 	ino_t ino;
 	void *map;
 	size_t size;
-	int name_fd; /* keeps the name, also of a symlink, where the kernel finds it at once */
+	int name_fd; /* keeps the name, also of a symlink, where the kernel finds it at once; -1 */
 };
 
 struct holding {
 	struct held files[FILES_MAX];
 	size_t count, bytes, limit;
 	bool is_full;
+	dev_t root_dev, program_dev; /* of / and of PID 1's program */
 };
+
+/* Elsewhere nothing is held: a /var of its own could not be unmounted. */
+static bool is_of_the_root(const struct holding *h, dev_t dev)
+{
+	return dev == h->root_dev || dev == h->program_dev;
+}
 
 static void hold_file(struct holding *h, const char *path)
 {
+	_cleanup_close_ int name_fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC), fd = -1;
 	struct held *f = &h->files[h->count];
-	_cleanup_close_ int fd = -1;
 	struct stat st;
 
-	if (h->count == FILES_MAX)
+	if (name_fd < 0 || fstat(name_fd, &st) != 0 || h->count == FILES_MAX)
 		return;
-	*f = (struct held){ .name_fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC) };
-	if (f->name_fd < 0)
-		return;
+	*f = (struct held){ .name_fd = -1 };
+	if (is_of_the_root(h, st.st_dev))
+		f->name_fd = steal_fd(&name_fd);
 	h->count++;
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0 ||
+	    !is_of_the_root(h, st.st_dev))
 		return;
 	for (size_t i = 0; i + 1 < h->count; i++)
 		if (h->files[i].map != NULL && h->files[i].ino == st.st_ino &&
@@ -117,7 +125,8 @@ static void let_go(struct holding *h)
 	for (size_t i = 0; i < h->count; i++) {
 		if (h->files[i].map != NULL)
 			munmap(h->files[i].map, h->files[i].size);
-		close(h->files[i].name_fd);
+		if (h->files[i].name_fd >= 0)
+			close(h->files[i].name_fd);
 	}
 	h->count = 0;
 }
@@ -146,8 +155,13 @@ static void hold_libraries(struct holding *h)
 static void hold_all(struct holding *h)
 {
 	struct sysinfo info;
+	struct stat st;
 
 	*h = (struct holding){ .limit = SIZE_MAX };
+	if (stat("/", &st) == 0)
+		h->root_dev = st.st_dev;
+	if (stat("/proc/1/exe", &st) == 0)
+		h->program_dev = st.st_dev;
 	if (sysinfo(&info) == 0)
 		h->limit = (size_t)info.totalram / SHARE * info.mem_unit;
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++)

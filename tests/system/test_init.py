@@ -53,6 +53,17 @@ def test_root_lives_through_a_kill_of_the_server(boot, images_server):
     assert clean, text
 
 
+def test_what_is_held_in_memory_keeps_no_other_file_system_from_being_unmounted(
+        boot, images_server):
+    guest = boot(f"root={URI} {IP}")
+    guest.wait_ready()
+    guest.run("mount -t tmpfs tmpfs /var && mkdir /var/log && echo record >/var/log/wtmp")
+    guest.wait_log("hold: ", 60)
+    assert "not all" not in guest.log()
+    assert "/bin/busybox" in guest.run("cat /proc/$(pidof nbdroot-hold)/maps")
+    guest.run("umount /var")
+
+
 def test_server_that_is_killed_before_the_root_is_attached_costs_only_time(
         boot, network, images_server):
     images_server.kill()
