@@ -74,34 +74,19 @@ class Disks:
         return results
 
 
-class Machine:
+class Console:
     """
-    Switched on by its creation; more: arguments of QEMU. Lines of its console come with seconds
-    since then.
+    A process whose output is a machine's serial console. Lines come with seconds since its start.
     """
 
-    def __init__(self, folder, initramfs, append, card="virtio-net-pci", memory="768M", more=()):
-        tftp = folder / "tftp"
-        (tftp / "pxelinux.cfg").mkdir(parents=True)
-        shutil.copy(PXELINUX, tftp)
-        shutil.copy(LDLINUX, tftp)
-        shutil.copy(lab.BUILD / "kernel/vmlinuz", tftp / "vmlinuz")
-        shutil.copy(initramfs, tftp / "initrd")
-        (tftp / "pxelinux.cfg/default").write_text(
-            "DEFAULT nbdroot\nLABEL nbdroot\nKERNEL vmlinuz\nINITRD initrd\nIPAPPEND 2\n"
-            f"APPEND console=ttyS0,115200 {append}\n")
+    def __init__(self, argv):
         self.lines = []
         self._partial = ""
         self._changed = threading.Condition()
         self._commands = 0
         self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-accel", os.environ.get("NBDROOT_ACCEL", "tcg,thread=multi"),
-             "-machine", "pc", "-m", memory, "-smp", "2", "-display", "none", "-no-reboot",
-             "-nodefaults", "-serial", "stdio", "-boot", "n", "-device", "virtio-rng-pci",
-             "-netdev", f"user,id=net,tftp={tftp},bootfile=pxelinux.0",
-             "-device", f"{card},netdev=net,mac={MAC}", *more],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(list(map(str, argv)), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -203,3 +188,28 @@ class Machine:
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.process.stdout.close()
+
+
+def qemu(memory, *more, program="qemu-system-x86_64"):
+    """A machine without a disk whose serial console is the process' output."""
+    return [program, "-accel", os.environ.get("NBDROOT_ACCEL", "tcg,thread=multi"),
+            "-machine", "pc", "-m", memory, "-smp", "2", "-display", "none", "-no-reboot",
+            "-nodefaults", "-serial", "stdio", "-device", "virtio-rng-pci", *more]
+
+
+class Machine(Console):
+    """Switched on by its creation, behind QEMU's own network; more: arguments of QEMU."""
+
+    def __init__(self, folder, initramfs, append, card="virtio-net-pci", memory="768M", more=()):
+        tftp = folder / "tftp"
+        (tftp / "pxelinux.cfg").mkdir(parents=True)
+        shutil.copy(PXELINUX, tftp)
+        shutil.copy(LDLINUX, tftp)
+        shutil.copy(lab.BUILD / "kernel/vmlinuz", tftp / "vmlinuz")
+        shutil.copy(initramfs, tftp / "initrd")
+        (tftp / "pxelinux.cfg/default").write_text(
+            "DEFAULT nbdroot\nLABEL nbdroot\nKERNEL vmlinuz\nINITRD initrd\nIPAPPEND 2\n"
+            f"APPEND console=ttyS0,115200 {append}\n")
+        super().__init__(qemu(memory, "-boot", "n",
+                              "-netdev", f"user,id=net,tftp={tftp},bootfile=pxelinux.0",
+                              "-device", f"{card},netdev=net,mac={MAC}", *more))

@@ -51,8 +51,8 @@ def end(process, sig=signal.SIGKILL):
     process.wait(timeout=30)
 
 
-class Network:
-    """A network namespace with a tap, held by a process of its own."""
+class Namespace:
+    """A network namespace with nothing but lo, held by a process of its own."""
 
     def __init__(self):
         flags = ["--net"] if os.geteuid() == 0 else ["--net", "--map-root-user"]
@@ -61,9 +61,6 @@ class Network:
         wait_until(lambda: os.readlink(f"/proc/{self.holder.pid}/ns/net") != own, 10,
                    "the network namespace")
         self.run("ip", "link", "set", "lo", "up")
-        self.run("ip", "tuntap", "add", "tap0", "mode", "tap")
-        self.run("ip", "addr", "add", f"{SERVER_IP}/24", "dev", "tap0")
-        self.run("ip", "link", "set", "tap0", "up")
 
     def inside(self, *argv):
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
@@ -72,6 +69,19 @@ class Network:
     def run(self, *argv):
         return subprocess.run(self.inside(*argv), check=True, capture_output=True, text=True)
 
+    def close(self):
+        end(self.holder)
+
+
+class Network(Namespace):
+    """With a tap, on whose other end a guest may be."""
+
+    def __init__(self):
+        super().__init__()
+        self.run("ip", "tuntap", "add", "tap0", "mode", "tap")
+        self.run("ip", "addr", "add", f"{SERVER_IP}/24", "dev", "tap0")
+        self.run("ip", "link", "set", "tap0", "up")
+
     def black_hole(self):
         """What is sent to the guest goes to a card that is not there. No reset, no error."""
         self.run("ip", "neigh", "replace", GUEST_IP, "lladdr", "02:00:00:00:00:99", "dev", "tap0",
@@ -79,9 +89,6 @@ class Network:
 
     def end_black_hole(self):
         self.run("ip", "neigh", "del", GUEST_IP, "dev", "tap0")
-
-    def close(self):
-        end(self.holder)
 
 
 class Server:
