@@ -62,11 +62,22 @@ static enum flush_result flush(int index)
 	return FLUSH_STUCK;
 }
 
-static int wait_until_detached(int index)
+static bool is_let_go(int index)
+{
+	struct status st;
+	bool is_attended;
+
+	return status_read(index, &st, &is_attended) < 0 || !is_attended;
+}
+
+/* is_busy: the kernel keeps a device that is mounted, until it is not; its resident goes before. */
+static int wait_until_detached(int index, bool is_busy)
 {
 	uint64_t deadline = clock_now_ns() + DETACH_WAIT_S * CLOCK_NS_PER_S;
 
 	while (kernel_is_attached(index)) {
+		if (is_busy && is_let_go(index))
+			return -ETIMEDOUT;
 		if (clock_now_ns() >= deadline)
 			return -ETIMEDOUT;
 		sleep_a_moment();
@@ -99,7 +110,7 @@ static int disconnect(int index)
 int detach_run(const struct options *o)
 {
 	struct status st;
-	bool is_attended = false;
+	bool is_attended = false, is_busy = false;
 	int r;
 
 	if (!kernel_is_attached(o->index)) {
@@ -109,6 +120,7 @@ int detach_run(const struct options *o)
 	switch (flush(o->index)) {
 	case FLUSH_DONE: break;
 	case FLUSH_BUSY:
+		is_busy = true;
 		if (o->force)
 			break;
 		log_error("/dev/nbd%d is in use (unmount it first, or use --force and lose what "
@@ -136,7 +148,7 @@ int detach_run(const struct options *o)
 	else
 		r = disconnect(o->index);
 	if (r == 0)
-		r = wait_until_detached(o->index);
+		r = wait_until_detached(o->index, is_busy);
 	if (r == -ETIMEDOUT && o->force) {
 		log_warn("/dev/nbd%d: disconnected; it goes away when its last user closes it",
 			 o->index);

@@ -409,6 +409,16 @@ def test_mounted_device_is_not_detached(guest, server):
     assert not guest.io_errors()
 
 
+def test_mounted_device_that_is_detached_by_force_is_not_waited_for(guest, server):
+    guest.run(f"nbdclient attach {URI} && mount -o ro /dev/nbd0 /mnt")
+    began = time.monotonic()
+    assert "last user" in guest.run("nbdclient detach --force /dev/nbd0 2>&1")
+    assert time.monotonic() - began < 5, "it waited for a device that goes only when it is unmounted"
+    guest.run("umount /mnt")
+    lab.wait_until(lambda: guest.run("ls /sys/block/nbd0/pid 2>/dev/null; :") == "", 10,
+                   "the device to go")
+
+
 def test_device_without_its_server_is_detached_by_force_only(guest, server):
     guest.run(f"nbdclient attach {URI} --device /dev/nbd0")
     server.kill()
