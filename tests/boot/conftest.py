@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Emulated diskless machines: one set of images, one server and one initramfs per test."""
+import os
 import pathlib
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import machine  # noqa: E402
+import room as rooms  # noqa: E402
 from machine import lab  # noqa: E402
 
 pytest_plugins = []
@@ -44,3 +46,41 @@ def switch_on(tmp_path, initramfs):
     yield make
     for box in machines:
         box.close()
+
+
+# ---- a room of machines, see room.py ---------------------------------------------------------
+
+
+@pytest.fixture
+def room(tmp_path):
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("/dev/net/tun cannot be opened, so a machine can have no network")
+    room = rooms.Room(tmp_path)
+    yield room
+    room.close()
+
+
+@pytest.fixture(scope="session")
+def small_tree(tmp_path_factory):
+    return rooms.make_tree(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(scope="session")
+def initramfs_for(tmp_path_factory):
+    """initramfs_for(kernel, ...) makes one for these kernels, of 32 bits if one of them is."""
+    made = {}
+
+    def make(*kernels):
+        if kernels not in made:
+            made[kernels] = tmp_path_factory.mktemp("initramfs") / "nbdroot.img"
+            rooms.make_initramfs(made[kernels], *kernels)
+        return made[kernels]
+
+    return make
+
+
+@pytest.fixture
+def roots(tmp_path, small_tree):
+    """The exports of a room: a root for each of the first machines, and where the files are."""
+    return {rooms.export(mac): rooms.make_image(tmp_path / f"root-{number}.img", small_tree)
+            for number, mac in enumerate(rooms.MACS[:2])}

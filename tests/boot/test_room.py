@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Machines in a room boot by their own firmware from what `nbdroot netboot` wrote, and say in words
+what they miss. The most telling cases; all of them are in long_matrix.py.
+"""
+import room as rooms
+from machine import lab
+
+
+def works(box):
+    """Its root can be written to; and it can be switched off, with everything written."""
+    status, output = box.command("dd if=/dev/urandom of=/srv/f bs=64k count=16 2>/dev/null && sync "
+                                 "&& echo 3 >/proc/sys/vm/drop_caches && md5sum /srv/f /srv/f | uniq | wc -l")
+    assert (status, output.strip()) == (0, "1"), output
+    box.switch_off()
+    assert "everything is written" in box.text()
+    assert not box.io_errors()
+
+
+def are_clean(server):
+    server.kill()
+    for name, path in server.exports.items():
+        clean, text = lab.fsck_is_clean(path)
+        assert clean, f"{name}: {text}"
+
+
+def test_bios_and_uefi_machine_boot_from_one_entry_before_their_server_is_up(
+        room, roots, initramfs_for):
+    room.offer("bios-pxe", "6.1", initramfs_for("6.1"), rooms.root_line("panic=30"))
+    boxes = [room.switch_on("bios-pxe", "virtio"), room.switch_on("uefi-pxe", "e1000e")]
+    numbers = [box.wait_for(rf"cannot reach server {rooms.ADDRESS}:10809: Connection refused", 300)[0]
+               for box in boxes]
+    server = room.serve(roots)
+    for box, number in zip(boxes, numbers):
+        box.wait_for(rf"attached to nbd://{rooms.ADDRESS}/{rooms.export(box.mac)},", 30, number)
+        assert "/dev/nbd0 / ext3 rw" in box.wait_root()
+        _, cmdline = box.command("cat /proc/cmdline")
+        assert f"BOOTIF=01-{box.mac.replace(':', '-')}" in cmdline
+    for box in boxes:
+        works(box)
+    are_clean(server)
+
+
+def test_32_bit_and_64_bit_machine_boot_with_one_initramfs(room, roots, initramfs_for):
+    initramfs = initramfs_for("6.1", "6.1-i386")
+    server = room.serve(roots)
+    room.start_dhcp()
+    boxes = [room.switch_on(card="rtl8139", kernel=kernel, initramfs=initramfs, append=rooms.root_line())
+             for kernel in ("6.1-i386", "6.1")]
+    for box, arch in zip(boxes, ("i686", "x86_64")):
+        assert arch in box.wait_root()
+        works(box)
+    are_clean(server)
+
+
+def test_machine_says_what_is_missing_and_goes_on_when_it_is_there(room, roots, initramfs_for):
+    box = room.switch_on(card="usb", initramfs=initramfs_for("6.1"), append=rooms.root_line(),
+                         is_late=True)
+    number, _, _ = box.wait_for(r"network card: none found after \d+ s; waiting for one", 120)
+    box.plug_in()
+    number, _, _ = box.wait_for(rf"DHCP on \w+ \({box.mac}, link up\): no answer after \d+ s", 60, number)
+    room.start_dhcp()
+    number, _, _ = box.wait_for(rf"cannot reach server {rooms.ADDRESS}:10809: Connection refused", 60, number)
+    server = room.serve({"another": roots[rooms.export(rooms.MACS[1])]})
+    number, _, _ = box.wait_for(
+        rf"nbd://{rooms.ADDRESS}/{rooms.export(box.mac)}: .*no such export.* \(trying again every 5 s\)", 60, number)
+    server.kill()
+    server.exports = roots
+    server.start()
+    box.wait_root(60)
+    works(box)
+    are_clean(server)
+
+
+def test_card_that_bootif_does_not_name_is_not_used(room, initramfs_for):
+    box = room.switch_on(initramfs=initramfs_for("6.1"),
+                         append=rooms.root_line("BOOTIF=01-52-54-00-aa-bb-cc"))
+    box.wait_for(r"network card 52:54:00:aa:bb:cc \(BOOTIF=\): not there after \d+ s; waiting for it "
+                 rf"\(there are: eth0 \({box.mac}\)\)", 120)
+
+
+def test_dhcp_without_a_root_path_gets_last_words(room, initramfs_for):
+    room.start_dhcp()
+    box = room.switch_on(initramfs=initramfs_for("6.1"), append="root=dhcp panic=5")
+    words = box.last_words(120)
+    assert "root=dhcp" in words["why"] and "17" in words["why"] + words["try"], words
+    assert words["next"].startswith("restart"), words
+    box.wait_off(60)  # QEMU ends when the machine restarts
+
+
+def test_machine_with_little_memory_boots(room, roots, initramfs_for):
+    server = room.serve(roots)
+    room.start_dhcp()
+    box = room.switch_on(initramfs=initramfs_for("6.1"), append=rooms.root_line(), memory="128M")
+    box.wait_root(120)
+    works(box)
+    are_clean(server)
