@@ -70,12 +70,14 @@ NBDSERVE_LIB := $(addprefix server-tools/nbdserve/, \
 	takeover.c)
 NBDSERVE_SRC := server-tools/nbdserve/main.c $(NBDSERVE_LIB)
 
+NETBOOT_TEXT := $(addprefix server-tools/nbdroot/netboot-,config.c dhcp.c dnsmasq.c menus.c plan.c values.c words.c)
+NETBOOT_LIB := $(NETBOOT_TEXT) $(addprefix server-tools/nbdroot/netboot,.c -files.c -tree.c)
 NBDROOT_LIB := server-tools/nbdroot/ask.c server-tools/nbdroot/blockmap.c server-tools/nbdroot/compress.c \
 	server-tools/nbdroot/cpio.c server-tools/nbdroot/epoch.c server-tools/nbdroot/ext3.c \
 	server-tools/nbdroot/fill.c server-tools/nbdroot/image-create.c \
 	server-tools/nbdroot/image.c server-tools/nbdroot/initramfs.c \
 	server-tools/nbdroot/interrupt.c server-tools/nbdroot/kernel-tree.c \
-	server-tools/nbdroot/modules.c server-tools/nbdroot/outfile.c \
+	server-tools/nbdroot/modules.c $(NETBOOT_LIB) server-tools/nbdroot/outfile.c \
 	server-tools/nbdroot/pack.c server-tools/nbdroot/run.c server-tools/nbdroot/status.c \
 	server-tools/nbdroot/status-print.c server-tools/nbdroot/table.c server-tools/nbdroot/tree.c
 NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)

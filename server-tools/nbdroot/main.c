@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nbdroot, the admin's command: makes and checks images, packs the initramfs, looks after a
- * running server over its control socket. Each subcommand is a file of its own; here is only the
- * choice between them. Talks to no network.
+ * nbdroot, the admin's command: makes and checks images, packs the initramfs, writes the netboot
+ * tree, looks after a running server over its control socket. Each subcommand is a file of its own;
+ * here is only the choice between them. Talks to no network.
  */
 #include "base/log.h"
 #include "image.h"
 #include "initramfs.h"
 #include "interrupt.h"
+#include "netboot.h"
 #include "status.h"
 
 #include <stdio.h>
@@ -16,6 +17,7 @@
 static const char main_usage[] =
 	"usage: nbdroot image create|info|check ...\n"
 	"       nbdroot initramfs -o FILE [--modules DIR/lib/modules/VERSION]... ...\n"
+	"       nbdroot netboot --config FILE -o DIR ...\n"
 	"       nbdroot status|reload ...\n"
 	"       nbdroot client list|disconnect|release ...\n";
 
@@ -23,6 +25,7 @@ static const char main_help[] =
 	"\n"
 	"  image       make, describe and check file-system images for diskless clients\n"
 	"  initramfs   pack the initramfs that such a client boots\n"
+	"  netboot     write what TFTP and DHCP servers need to boot them\n"
 	"  status      tell how a running nbdserve is: itself, its exports, its clients\n"
 	"  reload      let it read its configuration again\n"
 	"  client      list its clients, disconnect them, release what one holds\n"
@@ -36,9 +39,9 @@ int main(int argc, char *argv[])
 		const char *name;
 		int (*run)(int argc, char *argv[]);
 	} commands[] = {
-		{ "image", image_main },   { "initramfs", initramfs_main },
-		{ "status", status_main }, { "reload", reload_main },
-		{ "client", client_main },
+		{ "image", image_main },     { "initramfs", initramfs_main },
+		{ "netboot", netboot_main }, { "status", status_main },
+		{ "reload", reload_main },   { "client", client_main },
 	};
 	int (*run)(int argc, char *argv[]) = NULL;
 	int status;
