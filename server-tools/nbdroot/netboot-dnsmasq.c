@@ -119,20 +119,22 @@ static void put_programs(FILE *f, const struct netboot_plan *p, const char *serv
 	bool bios_runs_script = p->config->bios == NETBOOT_LOADER_IPXE;
 	bool is_proxy = p->config->dhcp == NETBOOT_DHCP_PROXY;
 
-	/* A network card may have iPXE as its firmware: it boots PXELINUX like any other. */
-	if (bios && !bios_runs_script)
-		put_boot(f, "tag:nbdroot-bios", bios, server);
-	else if (bios)
-		put_boot(f, "tag:nbdroot-bios,tag:!nbdroot-ipxe", bios, server);
+	/* A network card may have iPXE as its BIOS firmware: it boots PXELINUX like any other. */
+	if (bios)
+		put_boot(f,
+			 bios_runs_script ? "tag:nbdroot-bios,tag:!nbdroot-ipxe"
+					  : "tag:nbdroot-bios",
+			 bios, server);
 	if (ia32)
 		put_boot(f, "tag:nbdroot-ia32,tag:!nbdroot-ipxe", ia32, server);
 	if (x64)
 		put_boot(f, "tag:nbdroot-x64,tag:!nbdroot-ipxe", x64, server);
 	if (netboot_has_ipxe_script(p)) {
 		fprintf(f, "# iPXE, once it runs, is given its script, and not itself again.\n");
-		if (bios_runs_script)
-			put_boot(f, "tag:nbdroot-bios,tag:nbdroot-ipxe", "boot.ipxe", server);
-		put_boot(f, "tag:!nbdroot-bios,tag:nbdroot-ipxe", "boot.ipxe", server);
+		put_boot(f,
+			 bios_runs_script ? "tag:nbdroot-ipxe"
+					  : "tag:!nbdroot-bios,tag:nbdroot-ipxe",
+			 "boot.ipxe", server);
 	}
 	if (http) {
 		fprintf(f,

@@ -108,8 +108,11 @@ const char *netboot_file_http(const struct netboot_plan *p)
 										  : NULL;
 }
 
+/*
+ * Some cards have iPXE as their UEFI firmware (QEMU's have): Debian's GRUB, started by it, finds no
+ * network. So there is always a script for it.
+ */
 bool netboot_has_ipxe_script(const struct netboot_plan *p)
 {
-	return p->config->bios == NETBOOT_LOADER_IPXE || p->config->uefi == NETBOOT_LOADER_IPXE ||
-	       netboot_file_http(p) != NULL;
+	return p->config->bios == NETBOOT_LOADER_IPXE || p->config->uefi != NETBOOT_LOADER_NONE;
 }
