@@ -100,6 +100,9 @@ UNIT_test-pattern := server-tools/nbdserve/pattern.c
 UNIT_test-sandbox := $(UNIT_test-config) $(filter %/sandbox.c %/sandbox-calls.c,$(NBDSERVE_LIB))
 UNIT_test-cpio := server-tools/nbdroot/cpio.c
 UNIT_test-blockmap := server-tools/nbdroot/blockmap.c
+UNIT_TESTS += test-netboot-config test-netboot-text
+UNIT_test-netboot-config := $(NETBOOT_TEXT)
+UNIT_test-netboot-text := $(NETBOOT_TEXT)
 UNIT_test-modules := server-tools/nbdroot/modules.c
 UNIT_test-ending := nbdclient/ending.c
 UNIT_test-epoch := nbdclient/epoch.c
@@ -110,9 +113,11 @@ UNIT_test-session := nbdclient/session.c
 UNIT_test-uri := nbdclient/uri.c
 UNIT_test-whoami := nbdclient/whoami.c
 FUZZERS := fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-lease fuzz-metrics fuzz-request fuzz-serve
+FUZZERS += fuzz-netboot
 # What stands behind a target that includes the source under test.
 FUZZ_fuzz-control := $(REPORT_SRC)
 FUZZ_fuzz-metrics := $(REPORT_SRC)
+FUZZ_fuzz-netboot := $(NETBOOT_TEXT)
 FUZZ_fuzz-serve := $(filter-out %/operate.c,$(NBDSERVE_LIB)) $(wildcard tests/fuzz/serve-*.c)
 
 MAN_PAGES := nbdclient.8 nbdroot.8 nbdserve.8 nbdroot.7
