@@ -271,6 +271,16 @@ static int finish_server(const struct reader *r)
 		return fail_at(
 			r, 0,
 			"[netboot] range: the server's own address lies in it (move the range)");
+	if (c->bios == NETBOOT_LOADER_UNSAID)
+		c->bios = NETBOOT_LOADER_PXELINUX;
+	/* GRUB knows no proxy: it would ask the other server for its menu. */
+	if (c->uefi == NETBOOT_LOADER_GRUB && c->dhcp == NETBOOT_DHCP_PROXY)
+		return fail_at(r, 0,
+			       "[netboot] uefi = grub does not go with dhcp = proxy: GRUB asks the server "
+			       "that gave the address for its menu (uefi = ipxe; or dhcp = none, and tell "
+			       "the other server what to boot)");
+	if (c->uefi == NETBOOT_LOADER_UNSAID)
+		c->uefi = c->dhcp == NETBOOT_DHCP_PROXY ? NETBOOT_LOADER_IPXE : NETBOOT_LOADER_GRUB;
 	if (c->bios == NETBOOT_LOADER_NONE && c->uefi == NETBOOT_LOADER_NONE && c->http_port == 0)
 		return fail_at(
 			r, 0,
@@ -419,8 +429,6 @@ int netboot_config_parse(struct netboot_config *c, const char *name, const char 
 	static const char byte_order_mark[] = "\xef\xbb\xbf";
 	struct reader r = { .config = c, .name = name, .err = err };
 
-	c->bios = NETBOOT_LOADER_PXELINUX;
-	c->uefi = NETBOOT_LOADER_GRUB;
 	if (size > 0 && memchr(text, '\0', size))
 		return fail_at(&r, 0, "this is not a text file: it has a NUL byte");
 	if (size >= 3 && memcmp(text, byte_order_mark, 3) == 0) {

@@ -46,6 +46,7 @@ enum netboot_dhcp {
 };
 
 enum netboot_loader {
+	NETBOOT_LOADER_UNSAID,
 	NETBOOT_LOADER_NONE,
 	NETBOOT_LOADER_PXELINUX,
 	NETBOOT_LOADER_GRUB,

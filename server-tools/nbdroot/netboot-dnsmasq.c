@@ -136,7 +136,7 @@ static void put_programs(FILE *f, const struct netboot_plan *p, const char *serv
 					  : "tag:!nbdroot-bios,tag:nbdroot-ipxe",
 			 "boot.ipxe", server);
 	}
-	if (http) {
+	if (http && !is_proxy) { /* a proxy adds to the answers to PXEClient only */
 		fprintf(f,
 			"# UEFI HTTP boot takes an answer for one when it says HTTPClient, too.\n"
 			"dhcp-option-force=tag:nbdroot-http,60,HTTPClient\n"

@@ -80,6 +80,7 @@ const char *netboot_file_bios(const struct netboot_plan *p)
 	case NETBOOT_LOADER_PXELINUX: return "pxelinux.0";
 	case NETBOOT_LOADER_IPXE: return "undionly.kpxe";
 	case NETBOOT_LOADER_GRUB:
+	case NETBOOT_LOADER_UNSAID:
 	case NETBOOT_LOADER_NONE: break;
 	}
 	return NULL;
@@ -96,6 +97,7 @@ const char *netboot_file_x64(const struct netboot_plan *p)
 	case NETBOOT_LOADER_GRUB: return "shimx64.efi";
 	case NETBOOT_LOADER_IPXE: return "snponly.efi";
 	case NETBOOT_LOADER_PXELINUX:
+	case NETBOOT_LOADER_UNSAID:
 	case NETBOOT_LOADER_NONE: break;
 	}
 	return NULL;

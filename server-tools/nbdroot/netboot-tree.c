@@ -394,7 +394,7 @@ int netboot_tree_check(struct netboot_tree *t)
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
-/* Every folder on the way to FOLDER/NAME, readable to all: TFTP servers run as nobody. */
+/* Every folder on the way to FOLDER/NAME. */
 static int netboot_tree_make_folders(const struct netboot_tree *t, const char *name)
 {
 	char path[PATH_MAX];
@@ -562,6 +562,7 @@ int netboot_tree_write(struct netboot_tree *t, bool is_forced, struct netboot_tr
 	int r;
 
 	*result = (struct netboot_tree_result){ 0 };
+	umask(022); /* TFTP servers run as nobody, and must read what root writes */
 	if (!states)
 		return netboot_tree_report(t, "", -ENOMEM);
 	r = netboot_tree_make_folders(t, NETBOOT_TREE_LIST);

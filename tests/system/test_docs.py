@@ -10,6 +10,7 @@ HELPS = {
     "nbdclient": [[]],
     "nbdserve": [[]],
     "nbdroot": [[], ["image", "create"], ["image", "info"], ["image", "check"], ["initramfs"],
+                ["netboot"],
                 ["status"], ["reload"], ["client"], ["client", "list"], ["client", "disconnect"],
                 ["client", "release"]],
 }

@@ -135,6 +135,14 @@ TEST(who_gives_the_addresses_must_be_said_once)
 	CHECK_EQ(config.dhcp, NETBOOT_DHCP_PROXY);
 }
 
+TEST(grub_does_not_go_with_a_proxy)
+{
+	CHECK_EQ(parse("[netboot]\nserver = 10.0.0.1\ndhcp = proxy\n" ENTRY), 0);
+	CHECK_EQ(config.uefi, NETBOOT_LOADER_IPXE);
+	CHECK(is_refused("[netboot]\nserver = 10.0.0.1\nuefi = grub\ndhcp = proxy\n" ENTRY,
+			 "does not go with dhcp = proxy"));
+}
+
 static int is_range_refused(const char *range, const char *words)
 {
 	char text[256];

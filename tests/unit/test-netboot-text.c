@@ -236,7 +236,7 @@ TEST(a_proxy_gives_no_addresses)
 		     "\npxe-service=tag:!nbdroot-ipxe,x86PC,\"nbdroot\",pxelinux.0,10.0.0.1\n") !=
 	      NULL);
 	CHECK(strstr(text,
-		     "\npxe-service=tag:!nbdroot-ipxe,BC_EFI,\"nbdroot\",shimx64.efi,10.0.0.1\n") !=
+		     "\npxe-service=tag:!nbdroot-ipxe,BC_EFI,\"nbdroot\",snponly.efi,10.0.0.1\n") !=
 	      NULL);
 }
 
