@@ -210,13 +210,15 @@ $(BUILD)/man/%: docs/%.scd
 
 # ---- everything a user types --------------------------------------------------------------
 
-.PHONY: help deps demo check check-unit check-system check-boot check-kernels check-long check-sanitized lint campaign \
+.PHONY: help deps build-deps demo check check-unit check-system check-boot check-kernels check-long check-sanitized lint campaign \
 	asan tsan install clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 deps: ## install the Debian packages that are missing, or say which they are
 	$(Q)images/install-packages.sh
+build-deps: ## the same for `make` and `make install` alone, without what tests need
+	$(Q)images/install-packages.sh build
 
 # What init and nbdclient need beside them; nbdroot initramfs finds it there.
 $(BUILD)/udhcpc.script: images/udhcpc.script
@@ -327,6 +329,7 @@ install: all $(BOOT_FILES) $(SERVICES) ## install to DESTDIR and PREFIX
 		$(DESTDIR)$(SYSTEMDDIR)/sysusers.d/nbdserve.conf
 	install -D -m 644 images/nbdserve/nbdserve.tmpfiles \
 		$(DESTDIR)$(SYSTEMDDIR)/tmpfiles.d/nbdserve.conf
+	install -D -m 644 -t $(DESTDIR)$(SYSCONFDIR)/nbdroot images/netboot/netboot.conf.example
 	[ -e $(DESTDIR)$(SYSCONFDIR)/nbdserve.conf ] || install -D -m 644 -t \
 		$(DESTDIR)$(SYSCONFDIR) images/nbdserve/nbdserve.conf
 

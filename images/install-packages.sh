@@ -1,18 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# install-packages.sh: installs what is missing of the list in `packages` beside this file, as root
-# or with a sudo that asks for no password. Says nothing when nothing is missing.
+# install-packages.sh [build]: installs what is missing of the list in `packages` beside this file, as
+# root or with a sudo that asks for no password; with the word "build", only of its first part, what
+# building needs (a server that is in use wants no other servers). Says nothing when nothing is missing.
 #
 # Refuses to ask questions: where it may not install, it prints the command to type and fails.
 set -eu
 
 list=$(dirname "$0")/packages
+case ${1-} in
+build) part='/^# the demo/,$d;' ;;
+*) part= ;;
+esac
 
 missing() {
 	# dpkg-query complains of packages it has never heard of: they are missing too.
 	# shellcheck disable=SC2046
-	set -- $(sed 's/#.*//' "$list")
+	set -- $(sed "$part"'s/#.*//' "$list")
 	installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package} ' "$@" 2>/dev/null || :)"
 	for package in "$@"; do
 		case $installed in
