@@ -59,3 +59,14 @@ bench-server-quick: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## a third of its c
 	$(Q)$(BENCH) --repeat 1 --seconds 0.3 --cells 'one/.*/x(1|64)/' $(BENCH_FLAGS)
 bench-server-scale: $(BUILD)/nbdserve $(BUILD)/bench/nbdload ## 5,000 clients, 1,000 exports
 	$(Q)$(BENCH) --scale $(BENCH_FLAGS)
+
+# What others boot an NBD root with, and the same things asked of all: docs/bench-boot.md.
+$(BUILD)/bench-boot/%/versions: images/peer-initramfs.sh $(BUILD)/kernel/.done
+	$(call say,PEER,$(@D))
+	$(Q)images/peer-initramfs.sh $(BUILD) $*
+	$(Q)touch $@
+.PHONY: bench-boot
+BENCH_BOOT_FILES = $(PROGRAMS) $(BOOT_FILES) $(BUILD)/guest $(BUILD)/kernel/.done $(BUILD)/demo-root.img \
+	$(BUILD)/bench-boot/initramfs-tools/versions $(BUILD)/bench-boot/dracut/versions
+bench-boot: $(BENCH_BOOT_FILES) ## our initramfs beside Debian's own, boots and faults; 60 minutes
+	$(Q)NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/bench/bench-boot.py $(BENCH_BOOT) $(BENCH_BOOT_FLAGS)
