@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import re
+import signal
 import statistics
 import sys
 import time
@@ -143,6 +144,7 @@ def main():
     parser.add_argument("--faults", default="", metavar="REGEX")
     parser.add_argument("--repeat", type=int, default=3, help="boots of each (default: 3)")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     what = args.what or ["boot", "faults"]
     if set(what) - {"boot", "faults", "table"}:
         parser.error(f"there is no {' '.join(what)}: boot, faults or table")

@@ -126,7 +126,7 @@ class Run:
         if at == -1:
             raise Failed("write error")
         if at is None:
-            raise Failed(f"no write answered in {RECOVERY_S} s")
+            raise Failed(f"no write answered in {RECOVERY_S} s{self.stuck()}")
         return at - since
 
     def power_off(self, limit):
@@ -189,6 +189,11 @@ class Run:
         if problems:
             raise Failed(", ".join(problems))
 
+    def stuck(self):
+        """The driver's own words for a request that nobody will answer."""
+        is_stuck = self.console.find(r"nbd0: Possible stuck request") is not None
+        return " (a request is stuck in the driver)" if is_stuck else ""
+
     def tail(self, count=30):
         return "\n".join(self.console.text().split("\n")[-count:])
 
@@ -241,7 +246,7 @@ def kill_at_mount(run):
     try:
         run.reach(LOGIN, RECOVERY_S, "login", number)
     except Failed as e:
-        raise Failed(f"{e}, {len(run.errors())} I/O errors") from e
+        raise Failed(f"{e}{run.stuck()}, {len(run.errors())} I/O errors") from e
     run.figures["login_s"] = time.monotonic() - run.up_at
     run.finish()
     return f"login {run.figures['login_s']:.0f} s after the port opened"
