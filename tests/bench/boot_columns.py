@@ -222,10 +222,14 @@ def boot(run):
 
 
 def late(run):
-    """The server comes up 45 s after /init."""
-    init = run.line(run.init())
+    """The server comes up 45 s after the machine has first asked for it."""
+    run.init()
+    began = time.monotonic()
+    lab.wait_until(lambda: run.room.refused() or run.console.find(GIVES_UP) is not None, BOOT_S,
+                   "the machine to ask for its server")
+    run.figures["asked_s"] = round(time.monotonic() - began, 1)
     # a shell before that is the end of it: nobody is there who types
-    number = run.console.wait_text(GIVES_UP, init.at + 45 - time.monotonic())
+    number = run.console.wait_text(GIVES_UP, 45)
     if number is not None:
         raise Failed(run.gave_up(number))
     run.start_server()
@@ -338,6 +342,8 @@ def play(system, name):
             is_passed, text = True, column(run)
         except Failed as e:
             is_passed, text = False, str(e)
+        except (AssertionError, RuntimeError) as e:  # no verdict on the system, but no pass either
+            is_passed, text = False, f"not measured: {e}"
         return {"passed": is_passed, "text": text, "figures": run.figures}
     finally:
         (folder / "console").write_text("".join(

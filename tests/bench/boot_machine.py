@@ -47,6 +47,12 @@ class Room:
             f"--dhcp-host={MAC},{lab.GUEST_IP}", f"--dhcp-option=3,{lab.SERVER_IP}",
             f"--dhcp-option=6,{lab.SERVER_IP}"), stdout=self.log, stderr=self.log)
 
+    def refused(self):
+        """How many connections were refused, as nobody listens there."""
+        snmp = pathlib.Path(f"/proc/{self.net.holder.pid}/net/snmp").read_text()
+        names, values = (line.split() for line in snmp.split("\n") if line.startswith("Tcp:"))
+        return int(values[names.index("OutRsts")])
+
     def _port(self, state):
         self.net.run("bridge", "link", "set", "dev", "tap0", "state", state)
 
