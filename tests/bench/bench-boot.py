@@ -81,9 +81,9 @@ def print_columns(head, rows):
 
 def table(kept, systems):
     repeat = max((len(runs) for runs in kept.get("boot", {}).values()), default=0)
-    print("\nInitramfs, and the boot without a fault. Seconds from \"Run /init\": the guest's by its "
-          "kernel's clock,\nCPU: the emulator's processor time; median "
-          f"(best) of up to {repeat}.\n")
+    print("\nInitramfs, and the boot without a fault. Seconds from \"Run /init\": the guest's by "
+          "its kernel's clock;\nCPU: the emulator's processor time; median (best) of up to "
+          f"{repeat}.\n")
     rows = []
     for s in systems:
         sizes = kept["sizes"].get(s.name)

@@ -20,7 +20,7 @@ INIT = r"Run /init as init process"
 CONNECTED = r"nbd0: detected capacity change from 0"
 MOUNTED = r"EXT4-fs \(nbd0\): mounted filesystem"
 REAL_INIT = r"systemd\[1\]: systemd \S+ .*running in system mode"
-LOGIN = r"root@demo:~# ?$"
+LOGIN = r"root@demo:~#"
 GIVES_UP = (r"(\(initramfs\)|Entering emergency mode|for maintenance|end Kernel panic|"
             r"this machine cannot boot)")
 

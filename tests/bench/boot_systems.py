@@ -75,7 +75,8 @@ def make_root():
     unit = FOLDER / "bench-writer.service"
     unit.write_text(UNIT)
     wants = "/etc/systemd/system/multi-user.target.wants"
-    for command in (f"write {lab.BUILD}/guest /root/guest", "set_inode_field /root/guest mode 0100755",
+    for command in (f"write {lab.BUILD}/guest /root/guest",
+                    "set_inode_field /root/guest mode 0100755",
                     f"write {unit} /etc/systemd/system/{unit.name}",
                     f"symlink {wants}/{unit.name} ../{unit.name}"):
         run("debugfs", "-w", "-R", command, work)
