@@ -166,15 +166,19 @@ class Dhcp:
         self.log.close()
 
 
-# Answers the first request with a DHCPNAK, as one does that knows the client and has moved it.
+# Answers requests with a DHCPNAK, as one does that knows the client and has moved it: also those
+# that are broadcast, for udhcpc's socket for the first one sometimes gets, and loses, the answer.
 REFUSING_DHCP_SERVER = """
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(("10.77.0.1", 67))
-data, sender = s.recvfrom(2048)
+s.bind(("", 67))
+print("ready", flush=True)
 options = bytes([53, 1, 6, 54, 4, 10, 77, 0, 1, 255])
-s.sendto(b"\\2" + data[1:12] + bytes(16) + data[28:240] + options, sender)
+while True:
+    data, sender = s.recvfrom(2048)
+    if bytes([53, 1, 3]) in data[240:]:
+        s.sendto(b"\\2" + data[1:12] + bytes(16) + data[28:240] + options, sender)
 """
 
 
@@ -310,15 +314,19 @@ def test_lease_changed_to_another_address(booted, dhcp):
 
 def test_address_that_the_dhcp_server_takes_back_is_given_up_and_another_taken(
         booted, dhcp, network):
-    server = dhcp(lease_s=20)
+    server = dhcp(lease_s=30)
     guest, job = booted("ip=dhcp")
     server.kill()
-    refuser = subprocess.Popen(network.inside(sys.executable, "-c", REFUSING_DHCP_SERVER))
+    refuser = subprocess.Popen(network.inside(sys.executable, "-c", REFUSING_DHCP_SERVER),
+                               stdout=subprocess.PIPE)
     try:
+        # The first renewal is 15 s after the lease; after 30 s there is none to refuse.
+        assert refuser.stdout.readline() == b"ready\n"
         guest.wait_log(f"has taken {lab.GUEST_IP} of {CARD} back", 40 * SLACK)
         lab.wait_until(lambda: addresses(guest) == [], 5 * SLACK, "the address to be given up")
         time.sleep(1)  # not given back by who keeps the card
         assert addresses(guest) == []
+        lab.end(refuser)
         server.start(OTHER_IP, 600)
         lab.wait_until(lambda: addresses(guest) == [f"{OTHER_IP}/24"], 30 * SLACK, "another")
         seconds_until_io(guest, time.time(), 5)
