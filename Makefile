@@ -57,9 +57,11 @@ NBDCLIENT_LIB := nbdclient/attach.c nbdclient/client.c nbdclient/detach.c nbdcli
 	nbdclient/uri.c nbdclient/way-down.c nbdclient/whoami.c
 NBDCLIENT_SRC := nbdclient/main.c $(NBDCLIENT_LIB)
 
-INIT_LIB := init/attach.c init/blockfs.c init/cmdline.c init/cmdline-net.c init/exitrd.c \
-	init/hold.c init/lastwords.c init/lease.c init/modules.c init/mounts.c init/net.c init/net-card.c \
-	init/net-keep.c init/newroot.c init/proc.c init/runtime-net.c init/runtime-units.c init/substitute.c
+INIT_LIB := init/ask.c init/attach.c init/blockfs.c init/blockfs-head.c init/cmdline.c init/cmdline-net.c \
+	init/exitrd.c init/fsck.c init/fsck-plan.c init/hold.c init/lastwords.c init/lease.c init/machine-id.c \
+	init/modules.c init/mounts.c init/net.c init/net-card.c init/net-keep.c init/newroot.c init/nfs.c \
+	init/nfs-options.c init/nfs-try.c init/overlay.c init/proc.c init/root-find.c init/root-spec.c \
+	init/runtime-host.c init/runtime-net.c init/runtime-units.c init/substitute.c init/unmount.c init/values.c
 INIT_SRC := init/main.c $(INIT_LIB)
 
 NBDSERVE_LIB := $(addprefix server-tools/nbdserve/, \
@@ -87,9 +89,10 @@ UNIT_TESTS := test-backoff test-blockmap test-cmdline test-config test-control t
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-lease test-log \
 	test-metrics test-modules test-notify test-options test-parse test-pattern test-reply \
-	test-request test-sandbox test-session test-session-data test-stats test-takeover \
+	test-request test-roots test-sandbox test-session test-session-data test-stats test-takeover \
 	test-uri test-whoami test-wire
-UNIT_test-cmdline := $(filter init/cmdline% init/substitute.c,$(INIT_LIB))
+UNIT_test-cmdline := $(filter init/cmdline% init/root-spec.c init/substitute.c,$(INIT_LIB))
+UNIT_test-roots := $(addprefix init/,blockfs-head.c fsck-plan.c machine-id.c nfs-options.c root-spec.c)
 REPORT_SRC := $(addprefix server-tools/nbdserve/,report.c report-prometheus.c service.c stats.c)
 UNIT_test-control := server-tools/nbdserve/control.c $(REPORT_SRC)
 UNIT_test-metrics := server-tools/nbdserve/metrics.c $(REPORT_SRC)
@@ -112,8 +115,8 @@ UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
 UNIT_test-session := nbdclient/session.c
 UNIT_test-uri := nbdclient/uri.c
 UNIT_test-whoami := nbdclient/whoami.c
-FUZZERS := fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-lease fuzz-metrics fuzz-request fuzz-serve
-FUZZERS += fuzz-netboot
+FUZZERS := fuzz-cmdline fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-lease fuzz-metrics \
+	fuzz-netboot fuzz-request fuzz-serve
 # What stands behind a target that includes the source under test.
 FUZZ_fuzz-control := $(REPORT_SRC)
 FUZZ_fuzz-metrics := $(REPORT_SRC)

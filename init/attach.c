@@ -2,13 +2,12 @@
 /* See attach.h. */
 #include "attach.h"
 #include "proc.h"
-#include "substitute.h"
+#include "root-find.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
-#include <ctype.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,58 +26,49 @@ enum {
 
 /* ---- what is to be attached ---------------------------------------------------------------- */
 
-static void read_values(const struct boot *b, struct substitute_values *v, char mac[18],
-			char uuid[64])
-{
-	snprintf(mac, 18, "%s", b->net.mac);
-	for (char *p = mac; *p != '\0'; p++)
-		if (*p == ':')
-			*p = '-';
-	if (fd_read_file("/sys/class/dmi/id/product_uuid", uuid, 64) < 0)
-		uuid[0] = '\0';
-	for (char *p = uuid; *p != '\0'; p++)
-		*p = (char)tolower((unsigned char)*p);
-	/* What firmware writers leave in when they were not given a number. */
-	if (strspn(uuid, "0-") == strlen(uuid) || strspn(uuid, "f-") == strlen(uuid))
-		uuid[0] = '\0';
-	*v = (struct substitute_values){
-		.mac = mac, .ip = b->net.address, .hostname = b->net.hostname, .uuid = uuid
-	};
-}
-
-static int add_device(struct boot *b, const struct substitute_values *v,
+/* mount_point NULL: it is not one of the extra mounts. */
+static int add_device(struct boot *b, const struct values *values, enum boot_role role,
 		      const struct cmdline_mount *m, const char *mount_point)
 {
 	struct boot_device *d = &b->devices[b->devices_count];
-	char problem[LASTWORDS_MAX];
 
-	d->fstype = m->fstype;
-	d->options = m->options;
-	if (substitute(m->uri, v, d->uri, sizeof(d->uri), problem, sizeof(problem)) != 0 ||
-	    substitute(mount_point, v, d->mount_point, sizeof(d->mount_point), problem,
-		       sizeof(problem)) != 0)
-		return lastwords_leave(&b->words,
-				       "correct the kernel command line, or give the machine what "
-				       "it lacks (a host name by DHCP or ip=, a UUID by firmware)",
-				       "%s", problem);
+	*d = (struct boot_device){ .role = role, .fstype = m->fstype, .options = m->options };
+	if (values_substitute(b, values, m->uri, d->uri, sizeof(d->uri)) != 0)
+		return LASTWORDS_FAILED;
+	if (mount_point != NULL &&
+	    values_substitute(b, values, mount_point, d->mount_point, sizeof(d->mount_point)) != 0)
+		return LASTWORDS_FAILED;
 	b->devices_count++;
 	return 0;
+}
+
+static void add_root(struct boot *b)
+{
+	struct boot_device *d = &b->devices[b->devices_count++];
+
+	*d = (struct boot_device){ .role = BOOT_IS_ROOT, .options = b->root.options };
+	if (b->root.fstype[0] != '\0')
+		d->fstype = b->root.fstype;
+	snprintf(d->uri, sizeof(d->uri), "%s", b->root.uri);
 }
 
 static int list_devices(struct boot *b)
 {
 	const struct cmdline *c = &b->cmdline;
-	struct substitute_values v;
-	char mac[18], uuid[64];
+	struct values values;
 	int r;
 
 	b->devices_count = 0;
-	read_values(b, &v, mac, uuid);
-	r = add_device(b, &v, &c->root, "");
+	values_read(b, &values);
+	r = root_find(b, &values);
+	if (r == 0 && b->root.kind == ROOT_NBD)
+		add_root(b);
+	if (r == 0 && c->overlay == CMDLINE_OVERLAY_DEVICE)
+		r = add_device(b, &values, BOOT_IS_UPPER, &c->upper, NULL);
 	for (size_t i = 0; r == 0 && i < c->mounts_count; i++)
-		r = add_device(b, &v, &c->mounts[i], c->mounts[i].mount_point);
+		r = add_device(b, &values, BOOT_IS_EXTRA, &c->mounts[i], c->mounts[i].mount_point);
 	if (r == 0 && c->rpmdb.uri != NULL)
-		r = add_device(b, &v, &c->rpmdb,
+		r = add_device(b, &values, BOOT_IS_EXTRA, &c->rpmdb,
 			       c->rpmdb.mount_point != NULL ? c->rpmdb.mount_point : "?");
 	return r;
 }
@@ -138,7 +128,7 @@ static pid_t start_client(const struct boot *b, const struct boot_device *d, con
 	}
 	/* When the server is away, PID 1 cannot end a machine whose root is on it. */
 	argv[n++] = "--on-shutdown";
-	argv[n++] = d == &b->devices[0] ? "end" : "detach";
+	argv[n++] = d->role == BOOT_IS_EXTRA ? "detach" : "end";
 	if (b->cmdline.outage != NULL) {
 		argv[n++] = "--outage";
 		argv[n++] = b->cmdline.outage;
@@ -251,8 +241,12 @@ int attach_all(struct boot *b)
 	int r = 0;
 
 	/* Once: a repeated step must not shift what is already attached. */
-	if (b->devices_count == 0 || !b->devices[0].is_attached)
+	if (b->root_name[0] == '\0' || (b->devices_count > 0 && !b->devices[0].is_attached)) {
+		b->root_name[0] = '\0';
 		r = list_devices(b);
+		if (r != 0)
+			b->root_name[0] = '\0';
+	}
 	for (size_t i = 0; r == 0 && i < b->devices_count; i++)
 		if (!b->devices[i].is_attached)
 			r = attach_one(b, i);

@@ -11,126 +11,31 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#ifndef MS_LAZYTIME
-#define MS_LAZYTIME (1 << 25)
-#endif
-
-static uint32_t le32(const uint8_t *p)
+int blockfs_read_head(const char *device, uint8_t head[static BLOCKFS_HEAD_MAX], size_t *size,
+		      struct lastwords *w)
 {
-	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
+	_cleanup_close_ int fd = open(device, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
 
-/*
- * The three ext file systems differ in their feature sets only (Documentation/filesystems/ext4).
- * Mounted as "ext3", the driver keeps to what an ext3 of old would do.
- */
-static const char *ext_type(const uint8_t *superblock)
-{
-	enum {
-		COMPAT_JOURNAL = 0x4,
-		INCOMPAT_EXT3 = 0x2 | 0x4 | 0x10, /* filetype, recover, meta_bg */
-		RO_COMPAT_EXT3 = 0x1 | 0x2 | 0x4, /* sparse_super, large_file, btree_dir */
-	};
-	bool has_journal = (le32(superblock + 0x5c) & COMPAT_JOURNAL) != 0;
-	bool is_old = (le32(superblock + 0x60) & ~(uint32_t)INCOMPAT_EXT3) == 0 &&
-		      (le32(superblock + 0x64) & ~(uint32_t)RO_COMPAT_EXT3) == 0;
-
-	return has_journal && is_old ? "ext3" : "ext4";
-}
-
-const char *blockfs_type(const uint8_t *head, size_t size)
-{
-	static const struct {
-		const char *type;
-		size_t offset;
-		const char *mark;
-		size_t mark_size;
-	} known[] = {
-		{ "ext4", 0x438, "\x53\xef", 2 },    { "xfs", 0, "XFSB", 4 },
-		{ "squashfs", 0, "hsqs", 4 },        { "erofs", 0x400, "\xe2\xe1\xf5\xe0", 4 },
-		{ "btrfs", 0x10040, "_BHRfS_M", 8 },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-		if (size < known[i].offset + known[i].mark_size ||
-		    memcmp(head + known[i].offset, known[i].mark, known[i].mark_size) != 0)
-			continue;
-		if (known[i].offset == 0x438 && size >= 0x468)
-			return ext_type(head + 0x400);
-		return known[i].type;
-	}
-	return NULL;
-}
-
-int blockfs_options(const char *options, unsigned long *flags, char data[static BLOCKFS_DATA_MAX])
-{
-	static const struct {
-		const char *name;
-		unsigned long set, clear;
-	} known[] = {
-		{ "defaults", 0, 0 },
-		{ "auto", 0, 0 },
-		{ "noauto", 0, 0 },
-		{ "_netdev", 0, 0 },
-		{ "nofail", 0, 0 },
-		{ "ro", MS_RDONLY, 0 },
-		{ "rw", 0, MS_RDONLY },
-		{ "sync", MS_SYNCHRONOUS, 0 },
-		{ "async", 0, MS_SYNCHRONOUS },
-		{ "dirsync", MS_DIRSYNC, 0 },
-		{ "suid", 0, MS_NOSUID },
-		{ "nosuid", MS_NOSUID, 0 },
-		{ "dev", 0, MS_NODEV },
-		{ "nodev", MS_NODEV, 0 },
-		{ "exec", 0, MS_NOEXEC },
-		{ "noexec", MS_NOEXEC, 0 },
-		{ "atime", 0, MS_NOATIME },
-		{ "noatime", MS_NOATIME, 0 },
-		{ "nodiratime", MS_NODIRATIME, 0 },
-		{ "relatime", MS_RELATIME, 0 },
-		{ "strictatime", MS_STRICTATIME, 0 },
-		{ "lazytime", MS_LAZYTIME, 0 },
-	};
-	size_t used = 0;
-
-	data[0] = '\0';
-	for (const char *word = options; word != NULL && *word != '\0';) {
-		size_t size = strcspn(word, ","), i;
-
-		for (i = 0; i < ARRAY_SIZE(known); i++)
-			if (strlen(known[i].name) == size && memcmp(known[i].name, word, size) == 0)
-				break;
-		if (i < ARRAY_SIZE(known)) {
-			*flags = (*flags | known[i].set) & ~known[i].clear;
-		} else if (size > 0) {
-			if (size + 2 > BLOCKFS_DATA_MAX - used)
-				return -ENOSPC;
-			if (used > 0)
-				data[used++] = ',';
-			memcpy(data + used, word, size);
-			used += size;
-			data[used] = '\0';
-		}
-		word += size;
-		word += *word == ',';
-	}
+	if (fd < 0)
+		return lastwords_leave(w, NULL, "%s: cannot be opened: %s", device,
+				       strerror(errno));
+	n = pread(fd, head, BLOCKFS_HEAD_MAX, 0);
+	if (n < 0)
+		return lastwords_leave(w, NULL, "%s: cannot be read: %s", device, strerror(errno));
+	*size = (size_t)n;
 	return 0;
 }
 
 static int look(const char *device, char type[static BLOCKFS_TYPE_MAX], struct lastwords *w)
 {
 	static uint8_t head[BLOCKFS_HEAD_MAX];
-	_cleanup_close_ int fd = open(device, O_RDONLY | O_CLOEXEC);
 	const char *found;
-	ssize_t n;
+	size_t size;
 
-	if (fd < 0)
-		return lastwords_leave(w, NULL, "%s: cannot be opened: %s", device,
-				       strerror(errno));
-	n = pread(fd, head, sizeof(head), 0);
-	if (n < 0)
-		return lastwords_leave(w, NULL, "%s: cannot be read: %s", device, strerror(errno));
-	found = blockfs_type(head, (size_t)n);
+	if (blockfs_read_head(device, head, &size, w) != 0)
+		return LASTWORDS_FAILED;
+	found = blockfs_type(head, size);
 	if (found == NULL)
 		return lastwords_leave(
 			w,

@@ -20,12 +20,25 @@ enum {
 /* The type by the first bytes of a device, or NULL. Pure. */
 const char *blockfs_type(const uint8_t *head, size_t size);
 
+/* What an ext2, ext3 or ext4 says of its own condition. Pure. */
+struct blockfs_ext_state {
+	bool is_ext;
+	bool has_errors; /* the kernel or e2fsck has seen some */
+	bool is_unclean; /* was not unmounted; with a journal that alone is harmless */
+	bool has_journal;
+};
+void blockfs_ext_state(const uint8_t *head, size_t size, struct blockfs_ext_state *out);
+
 /*
  * "ro,noatime,data=journal" on top of *flags: the flags of mount(2), and the rest for the file
  * system. 0, or -ENOSPC. Pure.
  */
 int blockfs_options(const char *options, unsigned long *flags,
 		    char data[static BLOCKFS_DATA_MAX]) _must_check_;
+
+/* The first bytes of a device. 0 or LASTWORDS_FAILED. */
+int blockfs_read_head(const char *device, uint8_t head[static BLOCKFS_HEAD_MAX], size_t *size,
+		      struct lastwords *w) _must_check_;
 
 struct blockfs_mounted {
 	char type[BLOCKFS_TYPE_MAX];

@@ -8,6 +8,7 @@
 
 #include "cmdline.h"
 #include "lastwords.h"
+#include "machine-id.h"
 
 #include <net/if.h>
 #include <sys/types.h>
@@ -31,15 +32,30 @@ enum {
 	 */
 	BOOT_PATIENCE_S = 60,
 
-	BOOT_DEVICES_MAX = 1 + CMDLINE_MOUNTS_MAX + 1, /* root, extra mounts, rpmdb */
+	BOOT_DEVICES_MAX = 2 + CMDLINE_MOUNTS_MAX + 1, /* root, overlay, extra mounts, rpmdb */
 	BOOT_URI_MAX = 1024,
 	BOOT_PATH_MAX = 512,
+	BOOT_NAME_MAX = ROOT_SPEC_URI_MAX,
+};
+
+/*
+ * Where the two halves of a root with an overlay are mounted: below BOOT_KEEP, for what is there
+ * systemd leaves alone on its way down.
+ */
+#define BOOT_LOWER BOOT_KEEP "/lower"
+#define BOOT_UPPER BOOT_KEEP "/upper"
+
+enum boot_role {
+	BOOT_IS_ROOT,
+	BOOT_IS_UPPER, /* what is written to a root with an overlay */
+	BOOT_IS_EXTRA,
 };
 
 /* One network block device: /dev/nbd<its place in the array>. */
 struct boot_device {
 	char uri[BOOT_URI_MAX];
-	char mount_point[BOOT_PATH_MAX]; /* "" for the root; "?" when the root decides (rpmdb) */
+	enum boot_role role;
+	char mount_point[BOOT_PATH_MAX]; /* extra: "?" when the root decides (rpmdb) */
 	const char *fstype, *options;    /* NULL: look at the device; none */
 	bool is_attached, is_mounted;
 };
@@ -55,11 +71,15 @@ struct boot_net {
 struct boot {
 	struct cmdline cmdline;
 	struct boot_net net;
+	struct root_spec root;         /* found (root-find.h): placeholders replaced */
+	char root_name[BOOT_NAME_MAX]; /* for messages */
+	bool is_root_mounted;
 	struct boot_device devices[BOOT_DEVICES_MAX];
 	size_t devices_count;
 	struct lastwords words;
 	char real_init[BOOT_PATH_MAX];
-	char **argv; /* of /init: the kernel passes what it does not know */
+	char machine_id[MACHINE_ID_TEXT]; /* for a systemd whose root has no file for it; or "" */
+	char **argv;                      /* of /init: the kernel passes what it does not know */
 };
 
 #endif

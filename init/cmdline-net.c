@@ -108,7 +108,7 @@ void cmdline_parse_ip(struct cmdline *c, char *value)
 
 	for (size_t i = 0; i < IP_FIELDS; i++)
 		field[i] = empty;
-	c->ip_address = c->ip_gateway = c->ip_host = c->ip_interface = NULL;
+	c->ip_address = c->ip_gateway = c->ip_host = c->ip_interface = c->ip_server = NULL;
 	c->dns_count = 0;
 	c->ip = CMDLINE_IP_DHCP;
 	if (value == NULL || *value == '\0')
@@ -142,6 +142,14 @@ void cmdline_parse_ip(struct cmdline *c, char *value)
 		return;
 	}
 
+	if (*field[IP_SERVER] != '\0') {
+		if (!is_address(field[IP_SERVER])) {
+			cmdline_problem(c, "ip=: \"%s\" (server) is not an IPv4 address",
+					field[IP_SERVER]);
+			return;
+		}
+		c->ip_server = field[IP_SERVER];
+	}
 	if (*field[IP_HOST] != '\0')
 		c->ip_host = field[IP_HOST];
 	if (*field[IP_DEVICE] != '\0')

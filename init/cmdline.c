@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { VALUE_SHOWN = 100 }; /* of one that makes no sense, so that the reason is still read */
+
 void cmdline_problem(struct cmdline *c, const char *fmt, ...)
 {
 	va_list ap;
@@ -86,38 +88,6 @@ static const char *or_null(const char *text)
 	return text != NULL && *text != '\0' ? text : NULL;
 }
 
-static bool is_nbd_uri(const char *text)
-{
-	static const char *const schemes[] = { "nbd://", "nbds://", "nbd+unix://", "nbds+unix://" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++)
-		if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
-			return true;
-	return false;
-}
-
-/* An export name as the path of a URI. Braces stay: they are placeholders. */
-static const char *percent_encode(struct cmdline *c, const char *text)
-{
-	char *out = c->store + c->store_used;
-	size_t used = 0;
-
-	if (3 * strlen(text) + 1 > sizeof(c->store) - c->store_used) {
-		cmdline_problem(c, "the command line is too long");
-		return "";
-	}
-	for (const char *p = text; *p != '\0'; p++) {
-		if (isalnum((unsigned char)*p) || strchr("-._~/{}", *p) != NULL)
-			out[used++] = *p;
-		else
-			used += (size_t)sprintf(out + used, "%%%02X",
-						(unsigned int)(unsigned char)*p);
-	}
-	out[used++] = '\0';
-	c->store_used += used;
-	return out;
-}
-
 /* Cuts text at the first mark, and returns what stands behind it; NULL when there is none. */
 static char *cut(char *text, char mark)
 {
@@ -127,65 +97,6 @@ static char *cut(char *text, char mark)
 		return NULL;
 	*at = '\0';
 	return at + 1;
-}
-
-/* dracut's form: nbd:<server>:<port or export>[:<fstype>[:<mount options>]] */
-static void parse_root_dracut(struct cmdline *c, char *text)
-{
-	char *server = text, *after = text;
-	char *where, *fstype, *options;
-
-	if (*text == '[') { /* an IPv6 address */
-		after = strchr(text, ']');
-		if (after == NULL) {
-			cmdline_problem(c, "root=nbd:%s: the '[' of the server has no ']'", text);
-			return;
-		}
-	}
-	where = cut(after, ':');
-	if (*server == '\0' || or_null(where) == NULL) {
-		cmdline_problem(c,
-				"root=nbd:%s: wanted nbd:<server>:<port or export>"
-				"[:<file system>[:<mount options>]]",
-				text);
-		return;
-	}
-	fstype = cut(where, ':');
-	options = cut(fstype, ':');
-	if (options != NULL && strchr(options, ':') != NULL) {
-		cmdline_problem(c,
-				"root=nbd:%s:%s:...: options of another NBD client (\"%s\") "
-				"are not supported",
-				server, where, strchr(options, ':') + 1);
-		return;
-	}
-	if (where[strspn(where, "0123456789")] == '\0')
-		c->root.uri = store_printf(c, "nbd://%s:%s/", server, where);
-	else
-		c->root.uri = store_printf(c, "nbd://%s/%s", server, percent_encode(c, where));
-	c->root.fstype = or_null(fstype);
-	c->root.options = or_null(options);
-}
-
-static void parse_root(struct cmdline *c, char *value)
-{
-	c->root = (struct cmdline_mount){ 0 };
-	if (value == NULL || *value == '\0')
-		cmdline_problem(c, "root= is empty");
-	else if (is_nbd_uri(value))
-		c->root.uri = value;
-	else if (strncmp(value, "nbd:", 4) == 0)
-		parse_root_dracut(c, value + 4);
-	else if (strncmp(value, "nfs", 3) == 0 || strcmp(value, "/dev/nfs") == 0)
-		cmdline_problem(c, "root=%s: an NFS root is not supported by this version", value);
-	else if (strcmp(value, "dhcp") == 0)
-		cmdline_problem(c, "root=dhcp: taking the root from DHCP is not supported by this "
-				   "version; name it: root=nbd://server/export");
-	else
-		cmdline_problem(c,
-				"root=%s: not a network block device; wanted "
-				"root=nbd://server[:port]/export",
-				value);
 }
 
 static bool is_clean_path(const char *path)
@@ -210,7 +121,7 @@ static bool parse_mount(struct cmdline *c, const char *name, char *value, bool i
 	m.fstype = or_null(rest);
 	m.options = or_null(cut(rest, ','));
 
-	if (value == NULL || !is_nbd_uri(value)) {
+	if (value == NULL || !root_spec_is_nbd_uri(value)) {
 		cmdline_problem(c, "%s=%s: wanted an nbd:// URI first", name, value ? value : "");
 		return false;
 	}
@@ -290,15 +201,77 @@ static void parse_outage(struct cmdline *c, const char *value)
 				value ? value : "");
 }
 
-static void parse_word(struct cmdline *c, const char *name, char *value, const char **rootfstype,
-		       const char **rootflags)
+/* "512m", "50%": what tmpfs takes, see tmpfs(5). */
+static bool is_tmpfs_size(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits > 0 && (text[digits] == '\0' || (strchr("kKmMgG%", text[digits]) != NULL &&
+						       text[digits + 1] == '\0'));
+}
+
+/* tmpfs[,size=<size>], or <uri>[,<fstype>[,<options>]] */
+static void parse_overlay(struct cmdline *c, char *value)
+{
+	char *rest = cut(value, ',');
+
+	c->upper = (struct cmdline_mount){ 0 };
+	c->overlay = CMDLINE_OVERLAY_NONE;
+	if (value != NULL && strcmp(value, "tmpfs") == 0) {
+		if (or_null(rest) != NULL &&
+		    (strncmp(rest, "size=", 5) != 0 || !is_tmpfs_size(rest + 5))) {
+			cmdline_problem(
+				c,
+				"nbdroot.overlay=tmpfs,%s: wanted size=<number>, with k, m, "
+				"g or %% behind it",
+				rest);
+			return;
+		}
+		c->overlay = CMDLINE_OVERLAY_TMPFS;
+		c->upper.options = or_null(rest);
+	} else if (value != NULL && root_spec_is_nbd_uri(value)) {
+		c->overlay = CMDLINE_OVERLAY_DEVICE;
+		c->upper.uri = value;
+		c->upper.options = or_null(cut(rest, ','));
+		c->upper.fstype = or_null(rest);
+	} else {
+		cmdline_problem(c,
+				"nbdroot.overlay=%s: wanted tmpfs[,size=<size>], or "
+				"nbd://<server>/<export>[,<file system>[,<options>]]",
+				value != NULL ? value : "");
+	}
+}
+
+static void parse_fsck(struct cmdline *c, const char *value)
+{
+	static const char *const words[] = { [CMDLINE_FSCK_AUTO] = "auto",
+					     [CMDLINE_FSCK_SKIP] = "skip",
+					     [CMDLINE_FSCK_FORCE] = "force" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (value != NULL && strcmp(value, words[i]) == 0) {
+			c->fsck = (enum cmdline_fsck)i;
+			return;
+		}
+	}
+	cmdline_problem(c, "nbdroot.fsck=%s: wanted auto, skip or force", value ? value : "");
+}
+
+/* What has to wait for the rest of the line. */
+struct late {
+	const char *root, *nfsroot, *fstype, *flags;
+};
+
+static void parse_word(struct cmdline *c, const char *name, char *value, struct late *late)
 {
 	if (strcmp(name, "root") == 0)
-		parse_root(c, value);
+		late->root = value != NULL ? value : "";
+	else if (strcmp(name, "nfsroot") == 0)
+		late->nfsroot = or_null(value);
 	else if (strcmp(name, "rootfstype") == 0)
-		*rootfstype = or_null(value);
+		late->fstype = or_null(value);
 	else if (strcmp(name, "rootflags") == 0)
-		*rootflags = or_null(value);
+		late->flags = or_null(value);
 	else if (strcmp(name, "nbdroot.mount") == 0)
 		parse_extra_mount(c, value);
 	else if (strcmp(name, "rpmdb") == 0)
@@ -323,20 +296,65 @@ static void parse_word(struct cmdline *c, const char *name, char *value, const c
 		c->break_step = value != NULL ? value : "";
 	else if ((strcmp(name, "debug") == 0 && value == NULL) || strcmp(name, "rd.debug") == 0)
 		c->is_debug = true;
-	else if (strcmp(name, "nfsroot") == 0)
-		cmdline_problem(c, "nfsroot=: an NFS root is not supported by this version");
 	else if (strcmp(name, "nbdroot.outage") == 0)
 		parse_outage(c, value);
 	else if (strcmp(name, "nbdroot.overlay") == 0)
-		cmdline_problem(c, "%s=%s: not supported by this version", name,
-				value ? value : "");
+		parse_overlay(c, value);
+	else if (strcmp(name, "nbdroot.fsck") == 0)
+		parse_fsck(c, value);
 	else if (strncmp(name, "nbdroot.", 8) == 0)
 		cmdline_problem(c, "%s: there is no such parameter", name);
 }
 
+/* Who has no DHCP has to say all of it. */
+static void check_without_dhcp(struct cmdline *c, const struct late *late)
+{
+	if (c->ip == CMDLINE_IP_DHCP)
+		return;
+	if (c->root.kind == ROOT_DHCP)
+		cmdline_problem(c,
+				"root=dhcp: with this ip= nobody asks by DHCP; leave ip= out, or "
+				"name the root");
+	else if (c->root.kind == ROOT_NFS && c->root.server[0] == '\0' && c->ip_server == NULL)
+		cmdline_problem(c,
+				"root=%s: no server is named, and with this ip= no DHCP server "
+				"can name one; wanted root=nfs:<server>:<path>",
+				late->root);
+}
+
+static void parse_root(struct cmdline *c, const struct late *late)
+{
+	char problem[ROOT_SPEC_PROBLEM_MAX];
+	struct root_spec *s = &c->root;
+
+	if (late->root == NULL)
+		cmdline_problem(c, "no root=: wanted root=nbd://server[:port]/export, "
+				   "root=nfs:server:/path, or root=dhcp");
+	else if (late->root[0] == '\0')
+		cmdline_problem(c, "root= is empty");
+	else if (root_spec_parse(late->root, s, problem) != 0)
+		cmdline_problem(c, "root=%.*s%s: %s", VALUE_SHOWN, late->root,
+				strlen(late->root) > VALUE_SHOWN ? "..." : "", problem);
+	if (s->kind == ROOT_NFS && s->path[0] == '\0' && late->nfsroot != NULL &&
+	    root_spec_parse_nfsroot(late->nfsroot, s, problem) != 0)
+		cmdline_problem(c, "nfsroot=%.*s%s: %s", VALUE_SHOWN, late->nfsroot,
+				strlen(late->nfsroot) > VALUE_SHOWN ? "..." : "", problem);
+	if (s->kind == ROOT_NONE)
+		return;
+	if (late->fstype != NULL && s->kind != ROOT_NFS && s->fstype[0] == '\0') {
+		if (strlen(late->fstype) >= sizeof(s->fstype))
+			cmdline_problem(c, "rootfstype=%s: too long", late->fstype);
+		else
+			strcpy(s->fstype, late->fstype);
+	}
+	if (late->flags != NULL && root_spec_add_options(s, late->flags) != 0)
+		cmdline_problem(c, "rootflags=: the mount options are too long");
+	check_without_dhcp(c, late);
+}
+
 int cmdline_parse(struct cmdline *c, const char *text)
 {
-	const char *rootfstype = NULL, *rootflags = NULL;
+	struct late late = { NULL };
 	char *rest;
 
 	*c = (struct cmdline){ .ip = CMDLINE_IP_DHCP };
@@ -354,17 +372,10 @@ int cmdline_parse(struct cmdline *c, const char *text)
 		rest = next_word(rest, &name, &value);
 		if (strcmp(name, "--") == 0 && value == NULL)
 			break; /* what follows is for the real init alone */
-		parse_word(c, name, value, &rootfstype, &rootflags);
+		parse_word(c, name, value, &late);
 	}
 
-	if (c->root.uri == NULL)
-		cmdline_problem(c, "no root=: wanted root=nbd://server[:port]/export");
-	if (c->root.fstype == NULL)
-		c->root.fstype = rootfstype;
-	if (c->root.options == NULL)
-		c->root.options = rootflags;
-	else if (rootflags != NULL)
-		c->root.options = store_printf(c, "%s,%s", c->root.options, rootflags);
+	parse_root(c, &late);
 	return c->problem[0] != '\0' ? CMDLINE_E_BAD : 0;
 }
 

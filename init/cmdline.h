@@ -9,6 +9,8 @@
 #ifndef INIT_CMDLINE_H
 #define INIT_CMDLINE_H
 
+#include "root-spec.h"
+
 #include "base/cleanup.h"
 
 #include <stdbool.h>
@@ -33,16 +35,32 @@ enum cmdline_ip {
 	CMDLINE_IP_NONE, /* ip=none: the network is left alone */
 };
 
+/* Where writes to a root go that is read-only itself. */
+enum cmdline_overlay {
+	CMDLINE_OVERLAY_NONE,
+	CMDLINE_OVERLAY_TMPFS,
+	CMDLINE_OVERLAY_DEVICE,
+};
+
+enum cmdline_fsck {
+	CMDLINE_FSCK_AUTO, /* what its superblock asks for */
+	CMDLINE_FSCK_SKIP,
+	CMDLINE_FSCK_FORCE,
+};
+
 /* A network block device and where it goes. Absent texts are NULL. */
 struct cmdline_mount {
 	const char *uri;
-	const char *mount_point; /* root: NULL; rpmdb: NULL means "look at the root" */
+	const char *mount_point; /* overlay: NULL; rpmdb: NULL means "look at the root" */
 	const char *fstype;
 	const char *options;
 };
 
 struct cmdline {
-	struct cmdline_mount root; /* root.uri NULL: no usable root= */
+	struct root_spec root; /* ROOT_NONE: no usable root= */
+	enum cmdline_overlay overlay;
+	struct cmdline_mount upper; /* tmpfs: options alone */
+	enum cmdline_fsck fsck;
 	struct cmdline_mount mounts[CMDLINE_MOUNTS_MAX];
 	size_t mounts_count;
 	struct cmdline_mount rpmdb; /* uri NULL: none */
@@ -51,6 +69,7 @@ struct cmdline {
 
 	enum cmdline_ip ip;
 	const char *ip_address, *ip_gateway, *ip_host, *ip_interface;
+	const char *ip_server; /* the second field: where an NFS root without a server is */
 	unsigned int ip_prefix;
 	const char *dns[CMDLINE_DNS_MAX];
 	size_t dns_count;

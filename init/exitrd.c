@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * See exitrd.h. Whatever may touch a file system of a network device is done by a child with a
- * time limit: an umount whose server is away sleeps uninterruptibly, and nothing wakes it.
- */
+/* See exitrd.h. The file systems are unmount.c's. */
 #include "exitrd.h"
 #include "boot.h"
 #include "proc.h"
+#include "unmount.h"
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -19,29 +16,14 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
-#include <sys/wait.h>
 
 enum {
 	TOTAL_S = 60,
-	SYNC_S = 15,
-	UNMOUNTS_S = 45, /* of the total */
-	UNMOUNT_S = 15,  /* one of them: a journal's last commit on a slow server */
 	DETACH_S = 10,
 	TERM_MS = 200,
-	MOUNTS_MAX = 256,
-	ROUNDS_MAX = 4,
 };
 
-static uint64_t started_ns;
 static bool is_init; /* else somebody calls us in a machine that runs, where others live on */
-
-static uint64_t deadline(unsigned int from_start_s, unsigned int from_now_s)
-{
-	uint64_t start = started_ns + from_start_s * CLOCK_NS_PER_S;
-	uint64_t now = clock_now_ns() + from_now_s * CLOCK_NS_PER_S;
-
-	return start < now ? start : now;
-}
 
 static int reboot_command(const char *verb)
 {
@@ -106,117 +88,6 @@ static size_t kill_others(int signal_number, pid_t watchdog)
 	return count;
 }
 
-/* ---- mounts --------------------------------------------------------------------------------- */
-
-struct mount_entry {
-	char where[192];
-	char device[64];
-};
-
-/* Reads mountinfo, see proc(5): the mount point is the fifth field, the source behind " - ". */
-static size_t read_mounts(struct mount_entry out[static MOUNTS_MAX])
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char line[1024];
-	size_t count = 0;
-
-	while (f != NULL && count < MOUNTS_MAX && fgets(line, sizeof(line), f) != NULL) {
-		struct mount_entry *m = &out[count];
-		char *source = strstr(line, " - ");
-
-		if (source == NULL || sscanf(line, "%*s %*s %*s %*s %191s", m->where) != 1 ||
-		    sscanf(source, " - %*s %63s", m->device) != 1)
-			continue;
-		if (strncmp(m->where, "/oldroot", 8) == 0 || strncmp(m->device, "/dev/nbd", 8) == 0)
-			count++;
-	}
-	if (f != NULL)
-		fclose(f);
-	return count;
-}
-
-static bool is_on_nbd(const struct mount_entry *m)
-{
-	return strncmp(m->device, "/dev/nbd", 8) == 0;
-}
-
-/* Runs one action in a child: 0 done, else an errno; ETIMEDOUT when it hangs. */
-enum action { ACTION_UMOUNT, ACTION_READ_ONLY, ACTION_SYNC };
-
-static int bounded(enum action what, const char *where, uint64_t until_ns)
-{
-	pid_t pid = fork();
-	int status, r = 0;
-
-	if (pid < 0)
-		return errno;
-	if (pid == 0) {
-		switch (what) {
-		case ACTION_UMOUNT: r = umount2(where, UMOUNT_NOFOLLOW); break;
-		case ACTION_READ_ONLY:
-			r = mount(NULL, where, NULL, MS_REMOUNT | MS_RDONLY, NULL);
-			break;
-		case ACTION_SYNC: sync(); break;
-		}
-		_exit(r == 0 ? 0 : errno & 0x7f);
-	}
-	if (proc_wait(pid, until_ns, &status) != 0)
-		return ETIMEDOUT; /* in the kernel, where no signal reaches it */
-	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
-}
-
-/*
- * True when everything on network block devices is written. *in_use: some of it is still mounted,
- * read-only.
- */
-static bool unmount_all(bool *in_use)
-{
-	static struct mount_entry mounts[MOUNTS_MAX];
-	size_t count = 0;
-	bool is_clean = true, is_hung = false;
-
-	for (int round = 0; round < ROUNDS_MAX; round++) {
-		bool has_changed = false;
-
-		count = read_mounts(mounts);
-		for (size_t i = count; i-- > 0;) { /* the last mounted first */
-			int r;
-
-			if (!is_on_nbd(&mounts[i])) {
-				/* Memory and kernel views: nothing to lose, so lazily. */
-				has_changed |= umount2(mounts[i].where, MNT_DETACH) == 0;
-				continue;
-			}
-			r = bounded(ACTION_UMOUNT, mounts[i].where,
-				    deadline(UNMOUNTS_S, UNMOUNT_S));
-			has_changed |= r == 0;
-			if (r == ETIMEDOUT) {
-				log_error("shutdown: %s (%s): cannot be unmounted: no answer from "
-					  "its server (what was not written yet is lost)",
-					  mounts[i].where, mounts[i].device);
-				is_hung = true;
-			}
-		}
-		if (!has_changed || is_hung)
-			break;
-	}
-	count = read_mounts(mounts);
-	for (size_t i = count; i-- > 0;) {
-		int r;
-
-		if (!is_on_nbd(&mounts[i]))
-			continue;
-		r = bounded(ACTION_READ_ONLY, mounts[i].where, deadline(UNMOUNTS_S, UNMOUNT_S));
-		log_warn("shutdown: %s (%s) is still in use (%s)", mounts[i].where,
-			 mounts[i].device,
-			 r == 0 ? "made read-only instead: everything is written"
-				: "and cannot be made read-only");
-		is_clean = is_clean && r == 0;
-		*in_use = true;
-	}
-	return is_clean && !is_hung;
-}
-
 /* ---- devices -------------------------------------------------------------------------------- */
 
 /* by_force: nobody who still has it open needs it for more than the next moment. */
@@ -234,7 +105,7 @@ static void detach(const char *name, bool by_force)
 		log_warn("shutdown: nbdclient cannot be started: %s", strerror(-pid));
 		return;
 	}
-	if (proc_wait(pid, deadline(TOTAL_S - 2, DETACH_S), &status) != 0) {
+	if (proc_wait(pid, unmount_deadline(TOTAL_S - 2, DETACH_S), &status) != 0) {
 		kill(pid, SIGKILL);
 		log_warn("shutdown: %s: detaching takes too long (going on without)", node);
 	} else if (status != 0) {
@@ -266,8 +137,8 @@ _Noreturn void exitrd_run(const char *verb)
 	pid_t watchdog;
 	bool is_clean, in_use = false;
 
-	started_ns = clock_now_ns();
 	is_init = getpid() == 1;
+	unmount_begin(is_init);
 	log_init("nbdroot");
 	/* systemd brings these along; another caller may not. Twice is refused, which is fine. */
 	if (access("/proc/self/mountinfo", F_OK) != 0)
@@ -292,7 +163,7 @@ _Noreturn void exitrd_run(const char *verb)
 		proc_sleep_ms(TERM_MS);
 		kill_others(SIGKILL, watchdog);
 	}
-	if (bounded(ACTION_SYNC, "", deadline(UNMOUNTS_S, SYNC_S)) == ETIMEDOUT)
+	if (!unmount_sync())
 		log_warn("shutdown: writing takes long: a server is slow or away");
 	is_clean = unmount_all(&in_use);
 	if (is_clean)

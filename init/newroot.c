@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See newroot.h. */
 #include "newroot.h"
+#include "ask.h"
 #include "blockfs.h"
+#include "fsck.h"
 #include "hold.h"
+#include "nfs.h"
+#include "overlay.h"
 #include "proc.h"
+#include "runtime-host.h"
 #include "runtime-net.h"
 #include "runtime-units.h"
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -21,97 +25,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-/* ---- questions to the new root -------------------------------------------------------------- */
-
-enum question {
-	Q_IS_PROGRAM,     /* an executable file */
-	Q_IS_FOLDER,      /* a directory, symlinks followed */
-	Q_MAKE_FOLDER,    /* make it, with its parents, if it is not there */
-	Q_IS_REAL_FOLDER, /* a directory, and not a symlink to one */
-};
-
-static int make_folders(const char *path)
-{
-	char part[BOOT_PATH_MAX];
-
-	for (const char *slash = strchr(path + 1, '/');; slash = strchr(slash + 1, '/')) {
-		size_t size = slash != NULL ? (size_t)(slash - path) : strlen(path);
-
-		if (size >= sizeof(part))
-			return -ENAMETOOLONG;
-		memcpy(part, path, size);
-		part[size] = '\0';
-		if (mkdir(part, 0755) != 0 && errno != EEXIST)
-			return -errno;
-		if (slash == NULL)
-			return 0;
-	}
-}
-
-static int answer(enum question q, const char *path, char real[static PATH_MAX])
-{
-	struct stat st;
-
-	if (q == Q_MAKE_FOLDER) {
-		int r = make_folders(path);
-
-		if (r < 0)
-			return r;
-	}
-	if (realpath(path, real) == NULL || stat(real, &st) != 0)
-		return -errno;
-	switch (q) {
-	case Q_IS_PROGRAM:
-		if (!S_ISREG(st.st_mode))
-			return -ENOENT;
-		return access(real, X_OK) == 0 ? 0 : -errno;
-	case Q_IS_REAL_FOLDER:
-		if (lstat(path, &st) != 0)
-			return -errno;
-		return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
-	case Q_IS_FOLDER:
-	case Q_MAKE_FOLDER: return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
-	}
-	return -EINVAL;
-}
-
-/*
- * Asks in a child that lives in the new root, so that its absolute symlinks mean what they say.
- * real: where the path leads, seen from the new root. 0 or negative errno.
- */
-static int ask(enum question q, const char *path, char real[static PATH_MAX])
-{
-	struct {
-		int result;
-		char real[PATH_MAX];
-	} reply = { .result = -EIO };
-	int ends[2], status, r;
-	pid_t pid;
-
-	if (pipe2(ends, O_CLOEXEC) != 0)
-		return -errno;
-	pid = fork();
-	if (pid < 0) {
-		r = -errno;
-		close(ends[0]);
-		close(ends[1]);
-		return r;
-	}
-	if (pid == 0) {
-		if (chroot(BOOT_NEWROOT) != 0 || chdir("/") != 0)
-			reply.result = -errno;
-		else
-			reply.result = answer(q, path, reply.real);
-		_exit(fd_write_all(ends[1], &reply, sizeof(reply)) == 0 ? 0 : 1);
-	}
-	close(ends[1]);
-	r = fd_read_all(ends[0], &reply, sizeof(reply));
-	close(ends[0]);
-	if (proc_wait(pid, CLOCK_NEVER, &status) != 0 || r < 0)
-		return r < 0 ? r : -ECHILD;
-	memcpy(real, reply.real, PATH_MAX);
-	return reply.result;
-}
+enum { ARGS_MAX = 64 }; /* the kernel passes 32 */
 
 /* ---- mounting ------------------------------------------------------------------------------- */
 
@@ -122,7 +36,7 @@ static int find_init(struct boot *b)
 	int r;
 
 	if (b->cmdline.init != NULL) {
-		r = ask(Q_IS_PROGRAM, b->cmdline.init, real);
+		r = ask(ASK_IS_PROGRAM, b->cmdline.init, real);
 		if (r < 0)
 			return lastwords_leave(&b->words,
 					       "correct init= on the kernel command line, or leave "
@@ -133,7 +47,7 @@ static int find_init(struct boot *b)
 		return 0;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(usual); i++) {
-		if (ask(Q_IS_PROGRAM, usual[i], real) < 0)
+		if (ask(ASK_IS_PROGRAM, usual[i], real) < 0)
 			continue;
 		snprintf(b->real_init, sizeof(b->real_init), "%s", usual[i]);
 		return 0;
@@ -143,23 +57,89 @@ static int find_init(struct boot *b)
 		"is it the right export? Look at the image on the server: it must "
 		"hold a whole system",
 		"the root (%s) has none of /sbin/init, /etc/init, /bin/init, /bin/sh",
-		b->devices[0].uri);
+		b->root_name);
 }
 
-static int mount_root(struct boot *b)
+/* The root that the command line means: all of it, or the lower half. */
+static int mount_plain(struct boot *b, const char *where, unsigned long flags)
 {
 	struct boot_device *d = &b->devices[0];
 	struct blockfs_mounted m;
 	int r;
 
-	mkdir(BOOT_NEWROOT, 0755);
-	r = blockfs_mount("/dev/nbd0", BOOT_NEWROOT, d->fstype, d->options,
-			  b->cmdline.is_rw ? 0 : MS_RDONLY, &m, &b->words);
+	if (b->root.kind == ROOT_NFS)
+		return nfs_mount_root(b, where, flags);
+	r = fsck_device(b, "/dev/nbd0");
+	if (r == 0)
+		r = blockfs_mount("/dev/nbd0", where, d->fstype, d->options, flags, &m, &b->words);
 	if (r != 0)
 		return r;
 	d->is_mounted = true;
 	log_info("root: /dev/nbd0 (%s, %s)", m.type, m.is_ro ? "read-only" : "read-write");
 	return 0;
+}
+
+/* The device that takes the writes of an overlay; *out NULL: memory does. */
+static int mount_upper(struct boot *b, const struct boot_device **out)
+{
+	struct blockfs_mounted m;
+	char node[32];
+	size_t i = 0;
+	int r;
+
+	*out = NULL;
+	if (b->cmdline.overlay != CMDLINE_OVERLAY_DEVICE)
+		return 0;
+	while (b->devices[i].role != BOOT_IS_UPPER)
+		i++;
+
+	struct boot_device *d = &b->devices[i];
+
+	snprintf(node, sizeof(node), "/dev/nbd%zu", i);
+	r = fsck_device(b, node);
+	if (r == 0)
+		r = blockfs_mount(node, BOOT_UPPER, d->fstype, d->options, 0, &m, &b->words);
+	if (r != 0)
+		return r;
+	d->is_mounted = true;
+	log_info("overlay: %s (%s, %s)", node, m.type, m.is_ro ? "read-only" : "read-write");
+	*out = d;
+	return 0;
+}
+
+/* What was mounted of the root is looked at anew by the next try. */
+static void unmount_root(struct boot *b)
+{
+	(void)umount2(BOOT_NEWROOT, 0);
+	if (b->cmdline.overlay != CMDLINE_OVERLAY_NONE) {
+		(void)umount2(BOOT_UPPER, 0);
+		(void)umount2(BOOT_LOWER, 0);
+	}
+	for (size_t i = 0; i < b->devices_count; i++)
+		if (b->devices[i].role != BOOT_IS_EXTRA)
+			b->devices[i].is_mounted = false;
+	b->is_root_mounted = false;
+}
+
+static int mount_root(struct boot *b)
+{
+	const struct boot_device *upper;
+	int r;
+
+	mkdir(BOOT_NEWROOT, 0755);
+	if (b->cmdline.overlay == CMDLINE_OVERLAY_NONE) {
+		r = mount_plain(b, BOOT_NEWROOT, b->cmdline.is_rw ? 0 : MS_RDONLY);
+	} else {
+		mkdir(BOOT_LOWER, 0755);
+		mkdir(BOOT_UPPER, 0755);
+		r = mount_plain(b, BOOT_LOWER, MS_RDONLY);
+		if (r == 0)
+			r = mount_upper(b, &upper);
+		if (r == 0)
+			r = overlay_mount(b, upper, BOOT_NEWROOT);
+	}
+	b->is_root_mounted = r == 0;
+	return r;
 }
 
 static bool is_root_writable(void)
@@ -179,11 +159,11 @@ static int mount_extra(struct boot *b, size_t index)
 	int r;
 
 	if (strcmp(point, "?") == 0) /* rpmdb= without a mount point: where this system has it */
-		point = ask(Q_IS_REAL_FOLDER, "/usr/lib/sysimage/rpm", real) == 0
+		point = ask(ASK_IS_REAL_FOLDER, "/usr/lib/sysimage/rpm", real) == 0
 				? "/usr/lib/sysimage"
 				: "/var/lib/rpm";
 
-	r = ask(is_root_writable() ? Q_MAKE_FOLDER : Q_IS_FOLDER, point, real);
+	r = ask(is_root_writable() ? ASK_MAKE_FOLDER : ASK_IS_FOLDER, point, real);
 	if (r < 0)
 		return lastwords_leave(
 			&b->words,
@@ -193,7 +173,9 @@ static int mount_extra(struct boot *b, size_t index)
 			is_root_writable() ? "" : ", which is mounted read-only", strerror(-r));
 	snprintf(node, sizeof(node), "/dev/nbd%zu", index);
 	snprintf(where, sizeof(where), "%s%s", BOOT_NEWROOT, real);
-	r = blockfs_mount(node, where, d->fstype, d->options, 0, &m, &b->words);
+	r = fsck_device(b, node);
+	if (r == 0)
+		r = blockfs_mount(node, where, d->fstype, d->options, 0, &m, &b->words);
 	if (r != 0)
 		return r;
 	d->is_mounted = true;
@@ -205,15 +187,14 @@ int newroot_mount(struct boot *b)
 {
 	int r = 0;
 
-	if (!b->devices[0].is_mounted)
+	if (!b->is_root_mounted)
 		r = mount_root(b);
 	if (r == 0)
 		r = find_init(b);
-	if (r != 0 && b->devices[0].is_mounted && b->devices_count > 0 &&
-	    umount2(BOOT_NEWROOT, 0) == 0)
-		b->devices[0].is_mounted = false; /* looked at anew by the next try */
-	for (size_t i = 1; r == 0 && i < b->devices_count; i++)
-		if (!b->devices[i].is_mounted)
+	if (r != 0)
+		unmount_root(b);
+	for (size_t i = 0; r == 0 && i < b->devices_count; i++)
+		if (b->devices[i].role == BOOT_IS_EXTRA && !b->devices[i].is_mounted)
 			r = mount_extra(b, i);
 	return r;
 }
@@ -274,7 +255,7 @@ static int check_moves(struct boot *b)
 	char real[PATH_MAX];
 
 	for (size_t i = 0; i < ARRAY_SIZE(moved); i++) {
-		int r = ask(is_root_writable() ? Q_MAKE_FOLDER : Q_IS_FOLDER, moved[i], real);
+		int r = ask(is_root_writable() ? ASK_MAKE_FOLDER : ASK_IS_FOLDER, moved[i], real);
 
 		if (r < 0 || strcmp(real, moved[i]) != 0)
 			return lastwords_leave(&b->words,
@@ -283,6 +264,28 @@ static int check_moves(struct boot *b)
 					       r < 0 ? strerror(-r) : "a symlink");
 	}
 	return 0;
+}
+
+/* systemd(1), --machine-id: for a root that has no /etc/machine-id to mount one on. */
+static void add_machine_id(struct boot *b, const char *real)
+{
+	static char *longer[ARGS_MAX + 2];
+	static char option[sizeof("--machine-id=") + MACHINE_ID_TEXT];
+	const char *slash = strrchr(real, '/');
+	size_t n = 0;
+
+	if (b->machine_id[0] == '\0' || slash == NULL || strcmp(slash + 1, "systemd") != 0)
+		return;
+	while (n < ARGS_MAX && b->argv[n] != NULL) {
+		longer[n] = b->argv[n];
+		n++;
+	}
+	snprintf(option, sizeof(option), "--machine-id=%s", b->machine_id);
+	longer[n++] = option;
+	longer[n] = NULL;
+	b->argv = longer;
+	log_info("machine id: %s", b->machine_id);
+	b->machine_id[0] = '\0'; /* once, should the step be tried again */
 }
 
 /* ---- from here on a failure cannot be tried again: the initramfs is being left -------------- */
@@ -302,8 +305,11 @@ int newroot_exec(struct boot *b)
 		return lastwords_leave(&b->words, NULL, "/: cannot be opened: %s", strerror(errno));
 	log_info("boot: starting %s of the root", b->real_init);
 	runtime_net_write(b);
-	if (ask(Q_IS_PROGRAM, b->real_init, real) == 0)
+	runtime_host_write(b);
+	if (ask(ASK_IS_PROGRAM, b->real_init, real) == 0) {
 		runtime_units_write(real);
+		add_machine_id(b, real);
+	}
 
 	for (size_t i = 0; i < ARRAY_SIZE(moved); i++) {
 		snprintf(path, sizeof(path), "%s%s", BOOT_NEWROOT, moved[i]);

@@ -33,13 +33,17 @@ GUEST_MAC = "02:00:00:00:00:17"
 
 
 def wait_until(condition, timeout, what):
-    """Polls until condition() is true and returns its value; fails with what after timeout s."""
+    """
+    Polls until condition() is true and returns its value; fails with what, a text or a function that
+    makes one, after timeout s.
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
+            what = what() if callable(what) else what
             raise AssertionError(f"waited {timeout} s in vain for {what}")
         time.sleep(0.02)
 

@@ -110,8 +110,8 @@ def test_missing_export_is_named_and_asked_for_again(boot, network, images):
 @pytest.mark.parametrize("append, words", [
     ("root=", "root="),
     ("root=/dev/sda1", "root="),
-    ("root=nfs:10.0.0.1:/x", "nfs"),
-    ("root=dhcp", "root=dhcp"),
+    ("root=nfs:10.0.0.1", "nfs"),
+    (f"root=dhcp {IP}", "root=dhcp"),
     (f"root={URI} nbdroot.mount=nbd://h/x", "nbdroot.mount"),
     (f"root={URI} nbdroot.fallbck=h", "nbdroot.fallbck"),
     (f"root={URI} ip=10.0.0.300::::::none", "ip="),

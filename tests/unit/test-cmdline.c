@@ -13,8 +13,9 @@ TEST(an_nbd_uri_is_the_root_as_it_stands)
 {
 	CHECK_EQ(cmdline_parse(&c, "quiet root=nbd://server:10810/pc-{mac} ro"), 0);
 	CHECK_STR(c.root.uri, "nbd://server:10810/pc-{mac}");
-	CHECK_NULL(c.root.fstype);
-	CHECK_NULL(c.root.options);
+	CHECK_EQ(c.root.kind, ROOT_NBD);
+	CHECK_STR(c.root.fstype, "");
+	CHECK_STR(c.root.options, "");
 	CHECK(!c.is_rw);
 	CHECK_EQ(c.ip, CMDLINE_IP_DHCP);
 }
@@ -58,7 +59,7 @@ TEST(an_export_name_is_encoded_for_the_uri_but_keeps_its_placeholders)
 TEST(options_of_dracuts_form_and_rootflags_add_up)
 {
 	CHECK_EQ(cmdline_parse(&c, "root=nbd:s:x::noatime rootflags=commit=5"), 0);
-	CHECK_NULL(c.root.fstype);
+	CHECK_STR(c.root.fstype, "");
 	CHECK_STR(c.root.options, "noatime,commit=5");
 }
 
@@ -89,20 +90,131 @@ TEST(no_root_or_one_that_is_not_a_network_block_device_is_named)
 	CHECK_HAS(c.problem, "/dev/sda1");
 }
 
-TEST(what_a_later_version_will_do_is_refused_by_name)
+TEST(an_nfs_root_has_a_server_a_path_and_options)
 {
-	static const char *const later[] = {
-		"root=nfs:s:/x",
-		"root=nfs4:s:/x",
-		"root=/dev/nfs nfsroot=s:/x",
-		"root=dhcp",
-		"root=nbd://s/x nbdroot.overlay=tmpfs",
+	CHECK_EQ(cmdline_parse(&c, "root=nfs:192.0.2.1:/srv/{hostname}:vers=3,noatime"), 0);
+	CHECK_EQ(c.root.kind, ROOT_NFS);
+	CHECK_STR(c.root.server, "192.0.2.1");
+	CHECK_STR(c.root.path, "/srv/{hostname}");
+	CHECK_STR(c.root.options, "vers=3,noatime");
+	CHECK(!c.root.is_nfs4);
+	CHECK_EQ(cmdline_parse(&c, "root=nfs4:s:/x rootflags=noatime rootfstype=nfs4"), 0);
+	CHECK(c.root.is_nfs4);
+	CHECK_STR(c.root.options, "noatime");
+}
+
+TEST(nfsroot_says_where_dev_nfs_is_wherever_it_stands)
+{
+	CHECK_EQ(cmdline_parse(&c, "nfsroot=192.0.2.1:/srv/%s,vers=4.1 root=/dev/nfs"), 0);
+	CHECK_EQ(c.root.kind, ROOT_NFS);
+	CHECK_STR(c.root.server, "192.0.2.1");
+	CHECK_STR(c.root.path, "/srv/%s");
+	CHECK_STR(c.root.options, "vers=4.1");
+	CHECK_EQ(cmdline_parse(&c, "root=/dev/nfs nfsroot=/srv"), 0);
+	CHECK_STR(c.root.server, "");
+	CHECK_EQ(cmdline_parse(&c, "root=/dev/nfs nfsroot=srv"), CMDLINE_E_BAD);
+	CHECK_HAS(c.problem, "nfsroot=srv: ");
+}
+
+TEST(nfsroot_of_another_root_is_left_over_and_ignored)
+{
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nfsroot=nonsense"), 0);
+	CHECK_EQ(c.root.kind, ROOT_NBD);
+	CHECK_EQ(cmdline_parse(&c, "root=nfs:s:/x nfsroot=t:/y"), 0);
+	CHECK_STR(c.root.server, "s");
+}
+
+TEST(what_dhcp_is_to_say_is_left_empty)
+{
+	CHECK_EQ(cmdline_parse(&c, "root=dhcp rootfstype=ext4 rootflags=noatime"), 0);
+	CHECK_EQ(c.root.kind, ROOT_DHCP);
+	CHECK_STR(c.root.fstype, "ext4");
+	CHECK_STR(c.root.options, "noatime");
+	CHECK_EQ(cmdline_parse(&c, "root=nfs"), 0);
+	CHECK_EQ(c.root.kind, ROOT_NFS);
+	CHECK_STR(c.root.path, "");
+	CHECK_EQ(cmdline_parse(&c, "root=/dev/nfs"), 0);
+	CHECK_EQ(c.root.kind, ROOT_NFS);
+}
+
+TEST(without_dhcp_the_command_line_has_to_say_all_of_it)
+{
+	CHECK_EQ(cmdline_parse(&c, "root=dhcp ip=192.0.2.7:::24"), CMDLINE_E_BAD);
+	CHECK_HAS(c.problem, "root=dhcp");
+	CHECK_EQ(cmdline_parse(&c, "root=dhcp ip=none"), CMDLINE_E_BAD);
+	CHECK_EQ(cmdline_parse(&c, "root=nfs:/srv ip=192.0.2.7:::24"), CMDLINE_E_BAD);
+	CHECK_HAS(c.problem, "no server");
+	CHECK_EQ(cmdline_parse(&c, "root=nfs:/srv ip=192.0.2.7:192.0.2.1::24"), 0);
+	CHECK_STR(c.ip_server, "192.0.2.1");
+	CHECK_EQ(cmdline_parse(&c, "root=nfs:/srv ip=192.0.2.7:server::24"), CMDLINE_E_BAD);
+	CHECK_HAS(c.problem, "server");
+}
+
+TEST(a_long_root_that_is_bad_leaves_room_for_the_reason)
+{
+	char text[1024];
+
+	memset(text, 'x', sizeof(text));
+	memcpy(text, "root=", 5);
+	text[sizeof(text) - 1] = '\0';
+	CHECK_EQ(cmdline_parse(&c, text), CMDLINE_E_BAD);
+	CHECK_HAS(c.problem, "not a root on the network");
+}
+
+TEST(an_overlay_is_in_memory_with_a_size_or_on_a_device)
+{
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x"), 0);
+	CHECK_EQ(c.overlay, CMDLINE_OVERLAY_NONE);
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.overlay=tmpfs"), 0);
+	CHECK_EQ(c.overlay, CMDLINE_OVERLAY_TMPFS);
+	CHECK_NULL(c.upper.options);
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.overlay=tmpfs,size=50%"), 0);
+	CHECK_STR(c.upper.options, "size=50%");
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.overlay=nbd://s/u-{mac},ext4,noatime,x"),
+		 0);
+	CHECK_EQ(c.overlay, CMDLINE_OVERLAY_DEVICE);
+	CHECK_STR(c.upper.uri, "nbd://s/u-{mac}");
+	CHECK_STR(c.upper.fstype, "ext4");
+	CHECK_STR(c.upper.options, "noatime,x");
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.overlay=nbd://s/u"), 0);
+	CHECK_NULL(c.upper.fstype);
+}
+
+TEST(an_overlay_that_makes_no_sense_is_refused_in_words)
+{
+	static const char *const bad[] = {
+		"nbdroot.overlay",
+		"nbdroot.overlay=",
+		"nbdroot.overlay=ramfs",
+		"nbdroot.overlay=/dev/sda1",
+		"nbdroot.overlay=tmpfs,size=",
+		"nbdroot.overlay=tmpfs,size=1T5",
+		"nbdroot.overlay=tmpfs,mode=0777",
+		"nbdroot.overlay=tmpfs,size=1g,mode=0777",
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
-		CHECK_EQ(cmdline_parse(&c, later[i]), CMDLINE_E_BAD);
-		CHECK_HAS(c.problem, "not supported by this version");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		char line[128];
+
+		snprintf(line, sizeof(line), "root=nbd://s/x %s", bad[i]);
+		CHECK_EQ(cmdline_parse(&c, line), CMDLINE_E_BAD);
+		CHECK_HAS(c.problem, "nbdroot.overlay=");
+		CHECK_HAS(c.problem, "wanted");
+		CHECK_EQ(c.overlay, CMDLINE_OVERLAY_NONE);
 	}
+}
+
+TEST(fsck_is_auto_skip_or_force)
+{
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x"), 0);
+	CHECK_EQ(c.fsck, CMDLINE_FSCK_AUTO);
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.fsck=force"), 0);
+	CHECK_EQ(c.fsck, CMDLINE_FSCK_FORCE);
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.fsck=skip"), 0);
+	CHECK_EQ(c.fsck, CMDLINE_FSCK_SKIP);
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.fsck=yes"), CMDLINE_E_BAD);
+	CHECK_HAS(c.problem, "wanted auto, skip or force");
+	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x nbdroot.fsck"), CMDLINE_E_BAD);
 }
 
 TEST(policy_for_long_outages_is_wait_or_a_restart_after_some_seconds)
@@ -152,7 +264,7 @@ TEST(quotes_group_words_as_in_the_kernel)
 	CHECK_EQ(cmdline_parse(&c, "init=\"/my init\" \"root=nbd://s/a b\" rootfstype=\"\""), 0);
 	CHECK_STR(c.init, "/my init");
 	CHECK_STR(c.root.uri, "nbd://s/a b");
-	CHECK_NULL(c.root.fstype);
+	CHECK_STR(c.root.fstype, "");
 }
 
 TEST(words_are_separated_by_any_white_space)
@@ -181,7 +293,7 @@ TEST(the_last_of_several_wins)
 {
 	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x rw ro root=nbd:t:y:ext3 rw root=nbd://u/z"), 0);
 	CHECK_STR(c.root.uri, "nbd://u/z");
-	CHECK_NULL(c.root.fstype);
+	CHECK_STR(c.root.fstype, "");
 	CHECK(c.is_rw);
 }
 
@@ -414,7 +526,7 @@ TEST(a_bootif_of_another_length_or_type_is_refused)
 
 TEST(what_a_person_asks_for_counts_also_on_a_bad_command_line)
 {
-	CHECK_EQ(cmdline_parse(&c, "root=nfs:/x panic=30 rd.shell rd.break=mount debug"),
+	CHECK_EQ(cmdline_parse(&c, "root=nfs:x panic=30 rd.shell rd.break=mount debug"),
 		 CMDLINE_E_BAD);
 	CHECK(c.wants_shell);
 	CHECK(c.is_debug);
