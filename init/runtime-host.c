@@ -80,7 +80,7 @@ static void give_machine_id(struct boot *b)
 	}
 	snprintf(line, sizeof(line), "%s\n", id);
 	if (r < 0 || fd_create_file(MACHINE_ID, line) < 0 || chmod(MACHINE_ID, 0444) != 0 ||
-	    mount_over(MACHINE_ID, real, MS_RDONLY) != 0)
+	    mount_over(MACHINE_ID, real, MS_RDONLY | MS_NOSUID | MS_NODEV) != 0)
 		log_warn(
 			"/etc/machine-id: cannot be given to the root: %s (the root finds its own)",
 			strerror(r < 0 ? -r : errno));

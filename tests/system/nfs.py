@@ -13,8 +13,13 @@ import tempfile
 import lab
 import pytest
 
-# What the product needs besides NBD; --drivers takes any module by name.
-MODULES = "nfsv3,nfsv4,overlay"
+
+def make_initrd(folder):
+    """With what such roots need besides NBD: --drivers takes any module by name."""
+    path = folder / "initrd"
+    subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules(), "--drivers",
+                    "nfsv3,nfsv4,overlay"], check=True, capture_output=True)
+    return path
 
 CONFIG = """
 NFS_CORE_PARAM {{ Protocols = {versions}; NFS_Port = {port}; Enable_NLM = false;

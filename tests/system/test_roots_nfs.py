@@ -17,10 +17,7 @@ SERVER = lab.SERVER_IP
 
 @pytest.fixture(scope="session")
 def initrd(tmp_path_factory):
-    path = tmp_path_factory.mktemp("init") / "initrd"
-    subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules(), "--drivers",
-                    nfs.MODULES], check=True, capture_output=True)
-    return path
+    return nfs.make_initrd(tmp_path_factory.mktemp("init"))
 
 
 @pytest.fixture
