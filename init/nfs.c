@@ -140,8 +140,9 @@ static const char *refusal_hint(const struct nfs_try *t)
 		return "let this machine mount it: an entry for its address or network in the "
 		       "server's /etc/exports, then exportfs -ra there; is the path right?";
 	if (has_error(t, ENOENT))
-		return "is the path right, and exported (exportfs -v on the server)? To version 4 "
-		       "it begins at the server's pseudo-root, fsid=0, if it has one";
+		return "is the path right, and exported to this machine (/etc/exports, exportfs "
+		       "-ra)? To version 4, what a machine may not have is not there, and paths "
+		       "begin at the server's pseudo-root (fsid=0), if it has one";
 	if (has_error(t, EINVAL))
 		return "look at the NFS options of the root, nfs(5) has them all: the kernel does "
 		       "not take them";

@@ -155,7 +155,10 @@ bool unmount_sync(void)
 
 /* ---- all of them ---------------------------------------------------------------------------- */
 
-/* The halves lie below the overlay's own /run, which has to go first. */
+/*
+ * The halves lie below the overlay's own /run, which has to go first. systemd 252 has made them
+ * read-only by now; who relies on that loses a clean end when another does not.
+ */
 static void rescue_halves(void)
 {
 	static struct mount_entry mounts[MOUNTS_MAX];

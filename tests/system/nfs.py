@@ -14,6 +14,11 @@ import lab
 import pytest
 
 
+def need(program):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed (make deps)")
+
+
 def make_initrd(folder):
     """With what such roots need besides NBD: --drivers takes any module by name."""
     path = folder / "initrd"
@@ -67,9 +72,8 @@ class Server:
     def __init__(self, network, exports, versions="3,4", minors="0,1,2", port=2049):
         if os.geteuid() != 0:
             pytest.skip("an NFS server opens files by their handles, which only root may")
-        for program in ("ganesha.nfsd", "rpcbind"):
-            if not shutil.which(program):
-                pytest.skip(f"{program} is not installed (make deps)")
+        need("ganesha.nfsd")
+        need("rpcbind")
         self.network, self.exports = network, exports
         self.versions, self.minors, self.port = versions, minors, port
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="nbdroot-nfs-"))

@@ -3,13 +3,17 @@
 Roots on NFS: our initramfs in User-Mode Linux mounts them from a real NFS server, whatever the server
 is like, and says in words what it waits for.
 """
+import contextlib
+import os
 import shutil
 import subprocess
-import time
 
 import lab
 import nfs
 import pytest
+import roots
+
+LONG = bool(os.environ.get("NBDROOT_LONG"))
 
 IP = f"ip={lab.GUEST_IP}::{lab.SERVER_IP}:255.255.255.0:pc-17:vec0:none"
 SERVER = lab.SERVER_IP
@@ -42,6 +46,41 @@ def serve(network):
         server.close()
 
 
+@pytest.fixture
+def udhcpd(network, tmp_path):
+    """busybox' DHCP server, with more options than its usual ones."""
+    processes = []
+    nfs.need("busybox")
+
+    def start(*more):
+        leases, conf = tmp_path / "leases", tmp_path / "udhcpd.conf"
+        leases.touch()
+        conf.write_text(f"start {lab.GUEST_IP}\nend {lab.GUEST_IP}\ninterface tap0\nmax_leases 1\n"
+                        f"lease_file {leases}\npidfile {tmp_path}/pid\n"
+                        "option subnet 255.255.255.0\noption lease 600\n"
+                        + "".join(f"{line}\n" for line in more))
+        with open(tmp_path / "udhcpd.log", "wb") as log:
+            processes.append(subprocess.Popen(network.inside("busybox", "udhcpd", "-f", conf),
+                                              stdout=log, stderr=log))
+
+    yield start
+    for process in processes:
+        lab.end(process)
+
+
+def framed(guest):
+    """Of the last words, as one line."""
+    return " ".join(line.split("nbdroot: |", 1)[1].strip() for line in guest.log().splitlines()
+                    if "nbdroot: |" in line)
+
+
+def wait_last_words(guest, *words):
+    guest.wait_log("this machine cannot boot", 60)
+    lab.wait_until(lambda: "next:" in guest.log(), 5, "the last words' end")
+    for word in words:
+        assert word in framed(guest), framed(guest)
+
+
 def root_mount(guest):
     return next(line for line in guest.run("cat /proc/mounts").splitlines() if " / nfs" in line)
 
@@ -64,3 +103,168 @@ def test_root_is_mounted_by_each_form_and_version(boot, serve, tree, append, ver
     guest.run("echo hello >/from-guest; sync")
     assert (tree / "from-guest").read_text() == "hello\n"
     assert f"root: {SERVER}:{tree} (NFS version {version}, read-write)" in guest.log()
+
+
+def test_server_of_version_3_alone_gets_version_3(boot, serve, tree):
+    serve(nfs.Export(tree), versions="3")
+    guest = boot(f"root=nfs:{SERVER}:{tree} {IP}")
+    guest.wait_ready()
+    assert "vers=3," in root_mount(guest) and " ro," in root_mount(guest)
+
+
+def test_server_without_minor_versions_gets_version_4_0(boot, serve, tree):
+    serve(nfs.Export(tree, versions="4"), versions="4", minors="0")
+    guest = boot(f"root=nfs:{SERVER}:{tree} {IP}")
+    guest.wait_ready()
+    assert "vers=4.0," in root_mount(guest)
+
+
+def test_path_that_only_version_3_knows_is_found(boot, serve, tree):
+    """As on a server whose exports lie below an fsid=0: to version 4 they have other paths."""
+    serve(nfs.Export(tree, pseudo="/other"))
+    guest = boot(f"root=nfs:{SERVER}:{tree} {IP}")
+    guest.wait_ready()
+    assert "vers=3," in root_mount(guest)
+
+
+def test_placeholders_and_the_kernels_mark_stand_in_paths(boot, serve, tree):
+    serve(nfs.Export(tree, pseudo=f"/srv/pc-17/{lab.GUEST_IP}"))
+    guest = boot(f"root=/dev/nfs nfsroot={SERVER}:/srv/%s/{{ip}} {IP}")
+    guest.wait_ready()
+    assert f"{SERVER}:/srv/pc-17/{lab.GUEST_IP} / nfs4" in root_mount(guest)
+    # its host name is not enough to tell a client of version 4 from others
+    assert guest.run("cat /sys/module/nfs/parameters/nfs4_unique_id") == f"nbdroot-{lab.GUEST_MAC}\n"
+
+
+def test_missing_path_is_named_and_tried_again(boot, serve, tree):
+    server = serve(nfs.Export(tree, pseudo="/there", versions="4"), versions="4")
+    guest = boot(f"root=nfs:{SERVER}:/here {IP} panic=0")
+    wait_last_words(guest, f"{SERVER}:/here", "version 4.2: No such file or directory", "exported",
+                    "tried again every 30 s")
+    server.kill()
+    server.exports = [nfs.Export(tree, pseudo="/here", versions="4")]
+    server.start()
+    guest.wait_ready(60)
+
+
+@pytest.mark.parametrize("version", ["4.2", "3"])
+def test_refused_client_is_told_what_to_do(boot, serve, tree, version):
+    serve(nfs.Export(tree, clients="192.0.2.1"))
+    guest = boot(f"root=nfs:{SERVER}:{tree}:vers={version} {IP}")
+    wait_last_words(guest, f"{SERVER}:{tree}", lab.GUEST_IP, "/etc/exports", "[mount]",
+                    f"version {version}: ")
+
+
+def test_bad_options_get_the_kernels_refusal_in_words(boot, serve, tree):
+    serve(nfs.Export(tree))
+    guest = boot(f"root=nfs:{SERVER}:{tree}:nonsense {IP}")
+    wait_last_words(guest, "nfs(5)", "Invalid argument")
+
+
+def test_server_that_comes_late_is_waited_for_in_words(boot, serve, network, tree):
+    guest = boot(f"root=nfs:{SERVER}:{tree} {IP}")
+    guest.wait_log(f"root: waiting for the NFS server {SERVER}, refused, 3 s", 40)
+    serve(nfs.Export(tree))
+    guest.wait_ready()
+    assert "this machine cannot boot" not in guest.log()
+
+
+def test_server_that_says_nothing_is_waited_for_in_words(boot, serve, network, tree):
+    """It accepts connections and answers nothing, so that mount(2) hangs; then a real one comes."""
+    code = ("import socket\ns = socket.create_server(('', 2049))\nkept = []\n"
+            "while True: kept.append(s.accept())")
+    silent = subprocess.Popen(network.inside("/usr/bin/python3", "-c", code))
+    try:
+        guest = boot(f"root=nfs:{SERVER}:{tree} {IP}")
+        guest.wait_log(f"root: waiting for the NFS server {SERVER}, asked to mount, 3 s", 40)
+    finally:
+        lab.end(silent)
+    serve(nfs.Export(tree))
+    guest.wait_ready(120)
+
+
+@contextlib.contextmanager
+def name_server(network, name, address):
+    """A DNS server that knows one name."""
+    code = """if True:
+        import socket, sys
+        name = b"".join(bytes([len(p)]) + p.encode() for p in sys.argv[1].split(".")) + b"\\0"
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.bind((sys.argv[3], 53))
+        while True:
+            q, who = s.recvfrom(512)
+            end = q.index(b"\\0", 12) + 5
+            is_it = q[12:end - 4] == name
+            answer = b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4" + socket.inet_aton(sys.argv[2])
+            is_v4 = q[end - 4:end - 2] == b"\\0\\1"
+            s.sendto(q[:2] + (b"\\x81\\x80" if is_it else b"\\x81\\x83") + b"\\0\\1"
+                     + (b"\\0\\1" if is_it and is_v4 else b"\\0\\0") + b"\\0\\0\\0\\0" + q[12:end]
+                     + (answer if is_it and is_v4 else b""), who)
+    """
+    process = subprocess.Popen(network.inside("/usr/bin/python3", "-c", code, name, address,
+                                              lab.SERVER_IP))
+    try:
+        yield
+    finally:
+        lab.end(process)
+
+
+def test_server_is_found_by_its_name(boot, serve, network, tree):
+    serve(nfs.Export(tree))
+    with name_server(network, "filer.example.net", SERVER):
+        guest = boot(f"root=nfs:filer.example.net:{tree} {IP}:{SERVER}")
+        guest.wait_ready()
+    assert root_mount(guest).startswith(f"filer.example.net:{tree} / nfs4")
+    assert f"addr={SERVER}" in root_mount(guest)
+
+
+def test_name_that_nobody_knows_is_waited_for_in_words(boot, network):
+    with name_server(network, "filer.example.net", SERVER):
+        guest = boot(f"root=nfs:filter.example.net:/x {IP}:{SERVER}")
+        guest.wait_log("root: waiting for the NFS server filter.example.net, no name server knows "
+                       "this name", 60)
+
+
+# ---- root=dhcp -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("root, siaddr, root_path", [
+    ("dhcp", False, "{server}:{path}"),
+    ("dhcp", True, "{path}:vers=3"),
+    ("dhcp", False, "nfs4:{server}:/pseudo/{{hostname}}"),
+    ("nfs", False, "{server}:{path}"),
+    ("/dev/nfs", True, None),
+])
+def test_nfs_root_by_dhcp(boot, serve, udhcpd, tree, root, siaddr, root_path):
+    pseudo = tree if root_path else "/tftpboot/pc-17"
+    if root_path and "pseudo" in root_path:
+        pseudo = "/pseudo/pc-17"
+    serve(nfs.Export(tree, pseudo=pseudo))
+    udhcpd("option hostname pc-17", f"siaddr {SERVER}" if siaddr else "siaddr 0.0.0.0",
+           *([f"option rootpath {root_path.format(server=SERVER, path=tree)}"] if root_path else []))
+    guest = boot(f"root={root}")
+    guest.wait_ready()
+    assert " / nfs" in root_mount(guest)
+    assert ("vers=3," in root_mount(guest)) == ("vers=3" in (root_path or ""))
+    if root_path is None:
+        assert "nobody names the NFS server (taking 10.77.0.1, the DHCP server's next-server)" in guest.log()
+
+
+@pytest.mark.parametrize("root_path", ["nbd:{server}:root:ext3:noatime", "{server}:10809/root",
+                                       "nbd://{server}/root"])
+def test_nbd_root_by_dhcp(boot, images_server, udhcpd, root_path):
+    udhcpd("option rootpath " + root_path.format(server=SERVER))
+    guest = boot("root=dhcp rw")
+    guest.wait_ready()
+    assert "/dev/nbd0 / ext" in guest.run("cat /proc/mounts")
+    assert ("noatime" in guest.run("grep ' / ' /proc/mounts")) == ("noatime" in root_path)
+
+
+@pytest.mark.parametrize("root_path, words", [
+    (None, "gives no root path (option 17)"),
+    ("iscsi:192.0.2.1::::iqn.2001-04.com.example", "not a root that this initramfs knows"),
+])
+def test_dhcp_without_a_usable_root_path_gets_last_words(boot, network, udhcpd, root_path, words):
+    udhcpd(*([f"option rootpath {root_path}"] if root_path else []))
+    guest = boot("root=dhcp")
+    wait_last_words(guest, words, "[attach]", "DHCP server's option 17")
