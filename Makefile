@@ -305,7 +305,7 @@ check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fu
 
 # As root, with the packages, nothing may be skipped; who is not root cannot mount, for example.
 PYTEST = NBDROOT_BUILD=$(BUILD) NBDROOT_NO_SKIP=$(filter 0,$(shell id -u)) $(PYTHON) -m pytest -p no:cacheprovider -q
-check-system: $(PROGRAMS) man $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/fleet $(BUILD)/faultfs $(BUILD)/kernel/.done $(BUILD)/demo-root.img ## real processes and kernels
+check-system: $(PROGRAMS) man $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/fleet $(BUILD)/faultfs $(BUILD)/kernel/.done $(BUILD)/demo-root.img $(BUILD)/demo-package/.done ## real processes and kernels
 	$(Q)$(PYTEST) -n 3 tests/system tests/interop tests/campaign/test_check.py \
 		-k "not survive_every_kill and not thousand"
 	$(Q)$(PYTEST) -s tests/system/test_failover.py tests/system/test_fleet.py -k "survive_every_kill or thousand"

@@ -4,6 +4,7 @@ Whole systems as roots of User-Mode Linux guests: Debian with systemd, and with 
 our initramfs from an nbdserve. What is added to the images is the test's own agent, nothing else.
 """
 import pathlib
+import shutil
 import socket
 import struct
 import subprocess
@@ -55,6 +56,19 @@ def make_root(folder, name):
         commands += ["rm /etc/inittab", f"write {added} /etc/inittab"]
     debugfs(root, *commands)
     return root
+
+
+def make_tree(folder, name=SYSTEMD):
+    """The same root as a folder, for an NFS server, with the agent in it."""
+    tree = folder / "tree"
+    tree.mkdir()
+    subprocess.run(["debugfs", "-R", f"rdump / {tree}", lab.BUILD / name], check=True,
+                   capture_output=True)
+    shutil.copy(lab.BUILD / "guest", tree / "usr/local/bin/guest")
+    units = tree / "etc/systemd/system"
+    (units / "agent.service").write_text(AGENT_UNIT)
+    (units / "multi-user.target.wants/agent.service").symlink_to("/etc/systemd/system/agent.service")
+    return tree
 
 
 class Box:
