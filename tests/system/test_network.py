@@ -15,6 +15,7 @@ import time
 
 import lab
 import pytest
+import roots
 
 URI = f"nbd://{lab.SERVER_IP}/root"
 OTHER_IP = "10.77.0.9"
@@ -22,7 +23,6 @@ STATIC = f"ip={lab.GUEST_IP}::{lab.SERVER_IP}:255.255.255.0:pc-17:vec0:none"
 CARD = "vec0"
 CUTS_S = (90, 90, 90) if os.environ.get("NBDROOT_LONG") else (2, 11, 12)
 SLACK = 1 if os.environ.get("NBDROOT_STRICT") else 2
-READ = "dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct skip={} 2>/dev/null"
 
 
 def start_reading(guest):
@@ -296,6 +296,27 @@ def test_lease_is_renewed_after_switch_root_and_outlives_its_dhcp_server(booted,
     guest.wait_log("a DHCP server answers for vec0 again: 10.77.0.2", 30 * SLACK)
     assert guest.log().count("no DHCP server answers") == 1
     assert guest.status()["outages"] == 0
+    is_well(guest, job)
+
+
+def test_lease_of_a_card_that_has_become_part_of_a_bond_changes_nothing(
+        booted, dhcp, images):  # noqa: F811
+    modules = ("lib/crc-ccitt.ko", "net/ipv6/ipv6.ko", "drivers/net/bonding/bonding.ko")
+    roots.debugfs(images["root"], *(f"write {lab.uml_modules()}/kernel/{m} {pathlib.Path(m).name}"
+                                    for m in modules))
+    server = dhcp(lease_s=20)
+    guest, job = booted("ip=dhcp")
+    guest.run("; ".join(f"insmod /{pathlib.Path(m).name}" for m in modules))
+    guest.run(f"ip link add m0 type bond; ip link set {CARD} down; ip link set {CARD} master m0; "
+              f"ip addr flush dev {CARD}; ip link set m0 up; ip link set {CARD} up; "
+              f"ip addr add {lab.GUEST_IP}/24 dev m0; ip route add default via {lab.SERVER_IP}")
+    show = "ip -4 -o addr; ip route"
+    before = guest.run(show)
+    server.wait_acks(server.acks() + 1, 30)
+    time.sleep(1)
+    assert guest.run(show) == before
+    assert "what a root hangs on" not in guest.log()
+    seconds_until_io(guest, time.time(), 5)
     is_well(guest, job)
 
 
