@@ -46,11 +46,15 @@ static bool is_waited_for(const struct ending *e)
 enum ending_todo ending_step(struct ending *e, bool is_away, uint64_t now_ns)
 {
 	if (is_away && !e->is_away) {
-		e->away_ns = now_ns;
-		e->has_said = false;
+		if (e->back_ns == 0 || now_ns - e->back_ns >= ENDING_STEADY_NS) {
+			e->away_ns = now_ns;
+			e->has_said = false;
+		}
 		if (now_ns - e->asked_ns > ENDING_FORGET_NS)
 			ending_call_off(e);
 	}
+	if (!is_away && e->is_away)
+		e->back_ns = now_ns;
 	e->is_away = is_away;
 	if (!is_away && e->by_keys) {
 		ending_call_off(e);
