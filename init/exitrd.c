@@ -140,6 +140,14 @@ _Noreturn void exitrd_run(const char *verb)
 	is_init = getpid() == 1;
 	unmount_begin(is_init);
 	log_init("nbdroot");
+	proc_setup();
+	if (!is_init) { /* whoever has called us may end before us */
+		signal(SIGHUP, SIG_IGN);
+		signal(SIGINT, SIG_IGN);
+		signal(SIGTERM, SIG_IGN);
+	}
+	/* First: on an NFS root whose server is away, any path may be the one that sleeps. */
+	watchdog = start_watchdog(command);
 	/* systemd brings these along; another caller may not. Twice is refused, which is fine. */
 	if (access("/proc/self/mountinfo", F_OK) != 0)
 		(void)mount("proc", "/proc", "proc", 0, NULL);
@@ -150,15 +158,8 @@ _Noreturn void exitrd_run(const char *verb)
 	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 	if (kmsg >= 0)
 		log_set_fd(kmsg, 1);
-	proc_setup();
-	if (!is_init) { /* whoever has called us may end before us */
+	if (!is_init)
 		(void)chdir("/");
-		signal(SIGHUP, SIG_IGN);
-		signal(SIGINT, SIG_IGN);
-		signal(SIGTERM, SIG_IGN);
-	}
-	watchdog = start_watchdog(command);
-
 	if (is_init && kill_others(SIGTERM, watchdog) > 0) {
 		proc_sleep_ms(TERM_MS);
 		kill_others(SIGKILL, watchdog);

@@ -8,8 +8,11 @@ Under a sanitizer (make asan, make tsan) a report in the log of any server is an
 the server was killed before its exit status could tell.
 """
 import re
+import shutil
+import subprocess
 
 import deviations
+import lab
 import nbd
 import peers
 import pytest
@@ -64,3 +67,26 @@ def raw(target):
     """A client that has greeted and not yet asked for anything."""
     with target.raw() as client:
         yield client
+
+
+@pytest.fixture
+def udhcpd(network, tmp_path):
+    """busybox' DHCP server, with more options than its usual ones."""
+    processes = []
+    if not shutil.which("busybox"):
+        pytest.skip("busybox, whose udhcpd is the DHCP server here, is not installed (make deps)")
+
+    def start(*more):
+        leases, conf = tmp_path / "leases", tmp_path / "udhcpd.conf"
+        leases.touch()
+        conf.write_text(f"start {lab.GUEST_IP}\nend {lab.GUEST_IP}\ninterface tap0\nmax_leases 1\n"
+                        f"lease_file {leases}\npidfile {tmp_path}/pid\n"
+                        "option subnet 255.255.255.0\noption lease 600\n"
+                        + "".join(f"{line}\n" for line in more))
+        with open(tmp_path / "udhcpd.log", "wb") as log:
+            processes.append(subprocess.Popen(network.inside("busybox", "udhcpd", "-f", conf),
+                                              stdout=log, stderr=log))
+
+    yield start
+    for process in processes:
+        lab.end(process)

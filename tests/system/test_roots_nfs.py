@@ -46,28 +46,6 @@ def serve(network):
         server.close()
 
 
-@pytest.fixture
-def udhcpd(network, tmp_path):
-    """busybox' DHCP server, with more options than its usual ones."""
-    processes = []
-    nfs.need("busybox")
-
-    def start(*more):
-        leases, conf = tmp_path / "leases", tmp_path / "udhcpd.conf"
-        leases.touch()
-        conf.write_text(f"start {lab.GUEST_IP}\nend {lab.GUEST_IP}\ninterface tap0\nmax_leases 1\n"
-                        f"lease_file {leases}\npidfile {tmp_path}/pid\n"
-                        "option subnet 255.255.255.0\noption lease 600\n"
-                        + "".join(f"{line}\n" for line in more))
-        with open(tmp_path / "udhcpd.log", "wb") as log:
-            processes.append(subprocess.Popen(network.inside("busybox", "udhcpd", "-f", conf),
-                                              stdout=log, stderr=log))
-
-    yield start
-    for process in processes:
-        lab.end(process)
-
-
 def framed(guest):
     """Of the last words, as one line."""
     return " ".join(line.split("nbdroot: |", 1)[1].strip() for line in guest.log().splitlines()
