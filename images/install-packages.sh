@@ -9,10 +9,9 @@
 set -eu
 
 list=$(dirname "$0")/packages
-case ${1-} in
-build) part='/^# the demo/,$d;' ;;
-*) part= ;;
-esac
+part=
+# shellcheck disable=SC2016 # the $ is sed's
+[ "${1-}" != build ] || part='/^# the demo/,$d;'
 
 missing() {
 	# dpkg-query complains of packages it has never heard of: they are missing too.

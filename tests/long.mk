@@ -13,7 +13,7 @@ check-long: ## kills by the hundred, with strict limits
 	$(Q)$(PYTEST) tests/campaign/test_campaign.py
 	$(Q)$(MAKE) --no-print-directory $(DEMO_FILES) $(BUILD)/sysvinit-root.img $(BUILD)/managers-root.img
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s -n 2 tests/system/test_way_down.py tests/boot/test_way_down.py
-	$(Q)NBDROOT_LONG=1 $(PYTEST) -s tests/system/test_fleet.py tests/boot/long_unit.py
+	$(Q)NBDROOT_LONG=1 $(PYTEST) -s tests/system/test_fleet.py tests/boot/long_unit.py tests/boot/long_readme.py
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s -n 2 tests/system/test_overlay.py tests/system/test_handover.py -k "sysvinit or dead"
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s -n 2 tests/boot/long_network.py tests/system/test_network.py tests/system/test_network_managers.py
 CAMPAIGN_FILES = $(PROGRAMS) $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/faultfs $(if $(findstring qemu,$(CAMPAIGN_FLAGS)),$(DEMO_FILES))

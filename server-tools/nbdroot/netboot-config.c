@@ -167,7 +167,7 @@ static int note_once(struct reader *r, const char *key)
 			return fail_at(r, r->line,
 				       "\"%s\" is given twice in this section (leave one)", key);
 	if (r->n_seen < KEYS_MAX)
-		strcpy(r->seen[r->n_seen++], key);
+		snprintf(r->seen[r->n_seen++], KEY_MAX_BYTES, "%s", key);
 	return 0;
 }
 
@@ -275,10 +275,11 @@ static int finish_server(const struct reader *r)
 		c->bios = NETBOOT_LOADER_PXELINUX;
 	/* GRUB knows no proxy: it would ask the other server for its menu. */
 	if (c->uefi == NETBOOT_LOADER_GRUB && c->dhcp == NETBOOT_DHCP_PROXY)
-		return fail_at(r, 0,
-			       "[netboot] uefi = grub does not go with dhcp = proxy: GRUB asks the server "
-			       "that gave the address for its menu (uefi = ipxe; or dhcp = none, and tell "
-			       "the other server what to boot)");
+		return fail_at(
+			r, 0,
+			"[netboot] uefi = grub does not go with dhcp = proxy: GRUB asks the server "
+			"that gave the address for its menu (uefi = ipxe; or dhcp = none, and tell "
+			"the other server what to boot)");
 	if (c->uefi == NETBOOT_LOADER_UNSAID)
 		c->uefi = c->dhcp == NETBOOT_DHCP_PROXY ? NETBOOT_LOADER_IPXE : NETBOOT_LOADER_GRUB;
 	if (c->bios == NETBOOT_LOADER_NONE && c->uefi == NETBOOT_LOADER_NONE && c->http_port == 0)
@@ -341,11 +342,10 @@ static int compare_macs(const void *a, const void *b)
 	return r != 0 ? r : (x->line > y->line) - (x->line < y->line);
 }
 
-/* By what must not be there twice: addresses, or names. */
+/* By what must not be there twice: addresses, or names. Then by line. */
 static int compare_addresses(const void *a, const void *b)
 {
-	const struct netboot_client *x = *(const struct netboot_client *const *)a;
-	const struct netboot_client *y = *(const struct netboot_client *const *)b;
+	const struct netboot_client *x = a, *y = b;
 	uint32_t p = x->has_address ? ntohl(x->address.s_addr) : 0;
 	uint32_t q = y->has_address ? ntohl(y->address.s_addr) : 0;
 
@@ -354,45 +354,56 @@ static int compare_addresses(const void *a, const void *b)
 
 static int compare_names(const void *a, const void *b)
 {
-	const struct netboot_client *x = *(const struct netboot_client *const *)a;
-	const struct netboot_client *y = *(const struct netboot_client *const *)b;
+	const struct netboot_client *x = a, *y = b;
 	int r = strcasecmp(x->name ? x->name : "", y->name ? y->name : "");
 
 	return r != 0 ? r : (x->line > y->line) - (x->line < y->line);
 }
 
-static int check_twins(const struct reader *r)
+/* Those that are alike are neighbours when the list is sorted by what is compared. */
+static int check_twins(const struct reader *r, const struct netboot_client *list)
+{
+	for (size_t i = 1; i < r->config->n_clients; i++) {
+		bool is_swapped = list[i - 1].line > list[i].line;
+		const struct netboot_client *a = &list[is_swapped ? i : i - 1];
+		const struct netboot_client *b = &list[is_swapped ? i - 1 : i];
+
+		if (memcmp(a->mac, b->mac, sizeof(a->mac)) == 0)
+			return fail_at(
+				r, b->line,
+				"[client]: this card has a section already, in line %u (leave one)",
+				a->line);
+		if (a->has_address && b->has_address && a->address.s_addr == b->address.s_addr)
+			return fail_at(
+				r, b->line,
+				"address: the client in line %u has it already (give another one)",
+				a->line);
+		if (a->name && b->name && strcasecmp(a->name, b->name) == 0)
+			return fail_at(
+				r, b->line,
+				"name: the client in line %u has it already (give another one)",
+				a->line);
+	}
+	return 0;
+}
+
+static int check_clients(const struct reader *r)
 {
 	const struct netboot_config *c = r->config;
-	_cleanup_free_ const struct netboot_client **list = calloc(c->n_clients + 1, sizeof(*list));
+	_cleanup_free_ struct netboot_client *copy = malloc((c->n_clients + 1) * sizeof(*copy));
 
-	if (list == NULL)
+	if (copy == NULL)
 		return fail_at(r, 0, "out of memory");
-	for (size_t i = 0; i < c->n_clients; i++) {
-		list[i] = &c->clients[i];
-		if (i > 0 && memcmp(c->clients[i].mac, c->clients[i - 1].mac, 6) == 0)
-			return fail_at(
-				r, c->clients[i].line,
-				"[client]: this card has a section already, in line %u (leave one)",
-				c->clients[i - 1].line);
-	}
-	qsort(list, c->n_clients, sizeof(struct netboot_client *), compare_addresses);
-	for (size_t i = 1; i < c->n_clients; i++)
-		if (list[i]->has_address && list[i - 1]->has_address &&
-		    list[i]->address.s_addr == list[i - 1]->address.s_addr)
-			return fail_at(
-				r, list[i]->line,
-				"address: the client in line %u has it already (give another one)",
-				list[i - 1]->line);
-	qsort(list, c->n_clients, sizeof(struct netboot_client *), compare_names);
-	for (size_t i = 1; i < c->n_clients; i++)
-		if (list[i]->name && list[i - 1]->name &&
-		    strcasecmp(list[i]->name, list[i - 1]->name) == 0)
-			return fail_at(
-				r, list[i]->line,
-				"name: the client in line %u has it already (give another one)",
-				list[i - 1]->line);
-	return 0;
+	if (c->n_clients == 0)
+		return 0;
+	if (check_twins(r, c->clients) < 0)
+		return -1;
+	memcpy(copy, c->clients, c->n_clients * sizeof(*copy));
+	qsort(copy, c->n_clients, sizeof(*copy), compare_addresses);
+	if (check_twins(r, copy) < 0)
+		return -1;
+	qsort(copy, c->n_clients, sizeof(*copy), compare_names);
+	return check_twins(r, copy);
 }
 
 static int finish(const struct reader *r)
@@ -420,7 +431,7 @@ static int finish(const struct reader *r)
 	for (size_t i = 0; i < c->n_clients; i++)
 		if (finish_client(r, &c->clients[i]) < 0)
 			return -1;
-	return check_twins(r);
+	return check_clients(r);
 }
 
 int netboot_config_parse(struct netboot_config *c, const char *name, const char *text, size_t size,

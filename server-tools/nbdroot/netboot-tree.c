@@ -271,8 +271,8 @@ enum netboot_tree_state {
 
 static int netboot_tree_is_same(const char *path, const void *data, size_t size, bool *is_same)
 {
-	const void *there;
-	size_t there_size;
+	const void *there = NULL;
+	size_t there_size = 0;
 	int r = netboot_tree_map(path, &there, &there_size);
 
 	*is_same = false;
@@ -282,7 +282,7 @@ static int netboot_tree_is_same(const char *path, const void *data, size_t size,
 	}
 	if (r < 0)
 		return r;
-	*is_same = there_size == size && memcmp(there, data, size) == 0;
+	*is_same = there && there_size == size && memcmp(there, data, size) == 0;
 	munmap((void *)there, there_size);
 	return 0;
 }

@@ -44,26 +44,48 @@ struct netboot {
 
 /* ---- what is wanted ----------------------------------------------------------------------- */
 
-typedef void put_function(FILE *f, const struct netboot_plan *p);
-
-static int add_text(struct netboot *n, const char *name, put_function *put,
-		    const struct netboot_choice *choice)
-{
-	char *text = NULL;
+/* A text that is being made: written to f, then given to the tree. */
+struct text {
+	FILE *f;
+	char *data;
 	size_t size;
-	FILE *f = open_memstream(&text, &size);
+};
 
-	if (!f)
-		return -ENOMEM;
-	if (put)
-		put(f, &n->plan);
-	else
-		netboot_put_pxelinux(f, &n->plan, choice);
-	if (fclose(f) != 0) {
-		free(text);
+static int text_open(struct text *t)
+{
+	*t = (struct text){ 0 };
+	t->f = open_memstream(&t->data, &t->size);
+	return t->f ? 0 : -ENOMEM;
+}
+
+static int text_close(struct netboot *n, struct text *t, const char *name)
+{
+	if (fclose(t->f) != 0) {
+		free(t->data);
 		return -ENOMEM;
 	}
-	return netboot_tree_add_text(&n->tree, name, text, size);
+	return netboot_tree_add_text(&n->tree, name, t->data, t->size);
+}
+
+static int add_text(struct netboot *n, const char *name,
+		    void (*put)(FILE *f, const struct netboot_plan *p))
+{
+	struct text t;
+
+	if (text_open(&t) < 0)
+		return -ENOMEM;
+	put(t.f, &n->plan);
+	return text_close(n, &t, name);
+}
+
+static int add_menu(struct netboot *n, const char *name, const struct netboot_choice *choice)
+{
+	struct text t;
+
+	if (text_open(&t) < 0)
+		return -ENOMEM;
+	netboot_put_pxelinux(t.f, &n->plan, choice);
+	return text_close(n, &t, name);
 }
 
 static int add_pxelinux(struct netboot *n)
@@ -77,10 +99,10 @@ static int add_pxelinux(struct netboot *n)
 			continue;
 		netboot_format_mac(c->clients[i].mac, '-', mac);
 		snprintf(name, sizeof(name), "tftp/pxelinux.cfg/01-%s", mac);
-		r = add_text(n, name, NULL, &n->plan.choices[n->plan.choice_of[i]]);
+		r = add_menu(n, name, &n->plan.choices[n->plan.choice_of[i]]);
 	}
 	/* Last: a machine of ours must not find the default before its own. */
-	return r < 0 ? r : add_text(n, "tftp/pxelinux.cfg/default", NULL, &n->plan.choices[0]);
+	return r < 0 ? r : add_menu(n, "tftp/pxelinux.cfg/default", &n->plan.choices[0]);
 }
 
 static int add_texts(struct netboot *n)
@@ -91,17 +113,17 @@ static int add_texts(struct netboot *n)
 	if (c->bios == NETBOOT_LOADER_PXELINUX)
 		r = add_pxelinux(n);
 	if (r == 0 && c->uefi == NETBOOT_LOADER_GRUB)
-		r = add_text(n, "tftp/grub/grub.cfg", netboot_put_grub, NULL);
+		r = add_text(n, "tftp/grub/grub.cfg", netboot_put_grub);
 	if (r == 0 && netboot_has_ipxe_script(&n->plan))
-		r = add_text(n, "tftp/boot.ipxe", netboot_put_ipxe, NULL);
+		r = add_text(n, "tftp/boot.ipxe", netboot_put_ipxe);
 	if (r == 0)
-		r = add_text(n, "dnsmasq-boot.conf", netboot_put_dnsmasq_boot, NULL);
+		r = add_text(n, "dnsmasq-boot.conf", netboot_put_dnsmasq_boot);
 	if (r == 0)
-		r = add_text(n, "dnsmasq.conf", netboot_put_dnsmasq, NULL);
+		r = add_text(n, "dnsmasq.conf", netboot_put_dnsmasq);
 	if (r == 0)
-		r = add_text(n, "dhcpd.conf.txt", netboot_put_dhcpd, NULL);
+		r = add_text(n, "dhcpd.conf.txt", netboot_put_dhcpd);
 	if (r == 0)
-		r = add_text(n, "kea.json.txt", netboot_put_kea, NULL);
+		r = add_text(n, "kea.json.txt", netboot_put_kea);
 	return r;
 }
 
@@ -259,20 +281,15 @@ static int netboot_run(struct netboot *n)
 /* Absolute, for it goes into dnsmasq's configuration; need not exist yet. */
 static int make_absolute(const char *path, char out[static PATH_MAX])
 {
-	char here[PATH_MAX];
+	char here[PATH_MAX] = "";
 	size_t length;
-	int n;
+	int n = 0;
 
-	if (realpath(path, out))
-		n = 0;
-	else if (errno != ENOENT)
-		return -errno;
-	else if (path[0] == '/')
-		n = snprintf(out, PATH_MAX, "%s", path);
-	else if (getcwd(here, sizeof(here)))
-		n = snprintf(out, PATH_MAX, "%s/%s", here, path);
-	else
-		return -errno;
+	if (!realpath(path, out)) {
+		if (errno != ENOENT || (path[0] != '/' && !getcwd(here, sizeof(here))))
+			return -errno;
+		n = snprintf(out, PATH_MAX, "%s%s%s", here, path[0] == '/' ? "" : "/", path);
+	}
 	if (n >= PATH_MAX - 256)
 		return -ENAMETOOLONG;
 	for (length = strlen(out); length > 1 && out[length - 1] == '/'; length--)
