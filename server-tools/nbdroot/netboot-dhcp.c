@@ -75,11 +75,11 @@ static void put_dhcpd_programs(FILE *f, const struct netboot_plan *p)
 		fprintf(f,
 			"\nclass \"%s\" {\n\tmatch if substring(option vendor-class-identifier, 0, "
 			"%d) = \"%s\"\n"
-			"\t\tand (option nbdroot-arch = %u",
+			"\t\tand (option nbdroot-arch = 00:%02x",
 			k->name, k->is_http ? 10 : 9, k->is_http ? "HTTPClient" : "PXEClient",
 			k->arches[0]);
 		for (size_t a = 1; a < k->n_arches; a++)
-			fprintf(f, " or option nbdroot-arch = %u", k->arches[a]);
+			fprintf(f, " or option nbdroot-arch = 00:%02x", k->arches[a]);
 		fprintf(f, ");\n");
 		if (k->is_http)
 			fprintf(f, "\toption vendor-class-identifier \"HTTPClient\";\n");
@@ -94,6 +94,15 @@ static void put_dhcpd_programs(FILE *f, const struct netboot_plan *p)
 		else
 			fprintf(f, "\tfilename \"%s\";\n}\n", k->file);
 	}
+}
+
+/* Not for iPXE. dhcpd's "not" is no help: of an option that is not there, it knows neither. */
+static void put_dhcpd_root_path(FILE *f, const char *indent, const char *root_path)
+{
+	fprintf(f,
+		"%sif exists user-class and option user-class = \"iPXE\" {\n%s} else {\n"
+		"%s\toption root-path \"%s\";\n%s}\n",
+		indent, indent, indent, root_path, indent);
 }
 
 static void put_dhcpd_host(FILE *f, const struct netboot_client *k)
@@ -112,10 +121,7 @@ static void put_dhcpd_host(FILE *f, const struct netboot_client *k)
 	if (k->name)
 		fprintf(f, "\toption host-name \"%s\";\n", k->name);
 	if (root_path)
-		fprintf(f,
-			"\tif not (exists user-class and option user-class = \"iPXE\") {\n"
-			"\t\toption root-path \"%s\";\n\t}\n",
-			root_path);
+		put_dhcpd_root_path(f, "\t", root_path);
 	fprintf(f, "}\n");
 }
 
@@ -132,12 +138,10 @@ void netboot_put_dhcpd(FILE *f, const struct netboot_plan *p)
 		"ignore-client-uids true;\n\n",
 		p->source, p->folder);
 	put_dhcpd_programs(f, p);
-	if (c->default_entry && c->default_entry->root_path)
-		fprintf(f,
-			"\n# root=dhcp\nif not (exists user-class and option user-class = "
-			"\"iPXE\") {\n"
-			"\toption root-path \"%s\";\n}\n",
-			c->default_entry->root_path);
+	if (c->default_entry && c->default_entry->root_path) {
+		fprintf(f, "\n# root=dhcp\n");
+		put_dhcpd_root_path(f, "", c->default_entry->root_path);
+	}
 	if (c->n_clients > 0)
 		fputc('\n', f);
 	for (size_t i = 0; i < c->n_clients; i++)
@@ -194,10 +198,20 @@ static void put_kea_class(FILE *f, const struct netboot_plan *p, const struct pr
 	put_member(f, "boot-file-name", "boot.ipxe", "\n      }");
 }
 
+/* In option data, Kea takes a comma for the end of a field. */
 static void put_kea_root_path(FILE *f, const char *root_path, const char *end)
 {
+	char escaped[2 * 256];
+	size_t n = 0;
+
+	for (const char *p = root_path; *p != '\0' && n < sizeof(escaped) - 2; p++) {
+		if (*p == ',')
+			escaped[n++] = '\\';
+		escaped[n++] = *p;
+	}
+	escaped[n] = '\0';
 	fprintf(f, "\"option-data\": [ { \"name\": \"root-path\", ");
-	put_member(f, "data", root_path, ", \"always-send\": true } ]");
+	put_member(f, "data", escaped, ", \"always-send\": true } ]");
 	fputs(end, f);
 }
 

@@ -359,6 +359,19 @@ def test_grub_reads_its_menu(room):
     subprocess.run(["grub-script-check", room.tftp / "grub/grub.cfg"], check=True)
 
 
+def test_the_example_that_is_installed_is_a_whole_configuration(room):
+    example = (lab.TOP / "images/netboot/netboot.conf.example").read_text()
+    for path, name in (("/srv/roots/client1/vmlinuz", "vmlinuz"), ("/srv/nbdroot.img", "nbdroot.img")):
+        assert path in example
+        example = example.replace(path, str(room.folder / name))
+    room.config.write_text(example.replace("[netboot]\n", f"[netboot]\n{room.programs}"))
+    assert not room.run().stderr
+    # and so it is with what it has for other rooms
+    more = re.sub(r"(?m)^#(?=\w+ = |\[)", "", room.config.read_text())
+    room.config.write_text(re.sub(r"(?m)^dhcp = .*\n", "", more))
+    room.run()
+
+
 def test_append_is_checked_for_every_parameter_that_init_knows():
     """The list is kept twice, for a program does not include its neighbour: here they are compared."""
     init = "".join(p.read_text() for p in sorted((lab.TOP / "init").glob("cmdline*.c")))
