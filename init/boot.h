@@ -60,12 +60,22 @@ struct boot_device {
 	bool is_attached, is_mounted;
 };
 
+/* A card that the boot has set up, and that nobody else is to touch. */
+struct boot_card {
+	char interface[IF_NAMESIZE];
+	char mac[18];
+	bool is_vlan;
+	pid_t keeper_pid; /* net-keep.h; 0: what is on top of it has one */
+};
+
+/* What the root hangs on, and all cards that were set up: it, the one below a VLAN, more ip=. */
 struct boot_net {
 	char interface[IF_NAMESIZE];
 	char mac[18];     /* 52:54:00:12:34:56 */
 	char address[64]; /* "" without a network */
 	char hostname[65];
-	pid_t keeper_pid; /* net-keep.h */
+	struct boot_card cards[CMDLINE_NETS_MAX + 1];
+	size_t cards_count;
 };
 
 struct boot {

@@ -10,5 +10,7 @@ void cmdline_problem(struct cmdline *c, const char *fmt, ...) _printf_(2, 3);
 
 void cmdline_parse_ip(struct cmdline *c, char *value);
 void cmdline_parse_bootif(struct cmdline *c, const char *value);
+void cmdline_parse_vlan(struct cmdline *c, char *value);
+void cmdline_parse_nameserver(struct cmdline *c, const char *value);
 
 #endif

@@ -282,6 +282,12 @@ static void parse_word(struct cmdline *c, const char *name, char *value, struct 
 		cmdline_parse_ip(c, value);
 	else if (strcmp(name, "BOOTIF") == 0)
 		cmdline_parse_bootif(c, value);
+	else if (strcmp(name, "bootdev") == 0)
+		c->bootdev = or_null(value);
+	else if (strcmp(name, "vlan") == 0)
+		cmdline_parse_vlan(c, value);
+	else if (strcmp(name, "nameserver") == 0)
+		cmdline_parse_nameserver(c, value);
 	else if (strcmp(name, "ro") == 0 && value == NULL)
 		c->is_rw = false;
 	else if (strcmp(name, "rw") == 0 && value == NULL)
@@ -309,7 +315,11 @@ static void parse_word(struct cmdline *c, const char *name, char *value, struct 
 /* Who has no DHCP has to say all of it. */
 static void check_without_dhcp(struct cmdline *c, const struct late *late)
 {
-	if (c->ip == CMDLINE_IP_DHCP)
+	bool has_dhcp = c->nets_count == 0;
+
+	for (size_t i = 0; i < c->nets_count; i++)
+		has_dhcp |= c->nets[i].how == CMDLINE_IP_DHCP;
+	if (has_dhcp)
 		return;
 	if (c->root.kind == ROOT_DHCP)
 		cmdline_problem(c,
@@ -357,7 +367,7 @@ int cmdline_parse(struct cmdline *c, const char *text)
 	struct late late = { NULL };
 	char *rest;
 
-	*c = (struct cmdline){ .ip = CMDLINE_IP_DHCP };
+	*c = (struct cmdline){ 0 };
 	if (strlen(text) >= CMDLINE_TEXT_MAX) {
 		cmdline_problem(c, "the command line is longer than %d bytes",
 				CMDLINE_TEXT_MAX - 1);

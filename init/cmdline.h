@@ -21,7 +21,9 @@ enum {
 	CMDLINE_TEXT_MAX = 4096, /* x86 passes 2048, s390 4096 bytes */
 	CMDLINE_MOUNTS_MAX = 16,
 	CMDLINE_FALLBACKS_MAX = 8,
-	CMDLINE_DNS_MAX = 2,
+	CMDLINE_NETS_MAX = 4,
+	CMDLINE_DNS_MAX = 2, /* of one ip= */
+	CMDLINE_NAMESERVERS_MAX = 3,
 	CMDLINE_PROBLEM_MAX = 320,
 };
 
@@ -48,6 +50,32 @@ enum cmdline_fsck {
 	CMDLINE_FSCK_FORCE,
 };
 
+/* One ip=. Absent texts are NULL. */
+struct cmdline_net {
+	enum cmdline_ip how;
+	const char *device; /* the name of a card, or of the VLAN; NULL: any */
+	bool has_mac;       /* the card was named by its address instead */
+	uint8_t mac[6];
+
+	/* By DHCP, address is only what to ask for: PXELINUX' IPAPPEND 1 means no more. */
+	const char *address, *gateway, *host;
+	unsigned int prefix;
+	const char *dns[CMDLINE_DNS_MAX];
+	size_t dns_count;
+	const char *ntp;
+	unsigned int mtu; /* 0: the card's own */
+	bool has_new_mac;
+	uint8_t new_mac[6]; /* the card gets this address */
+};
+
+/* vlan=<name>:<card>. The card may be a name, an address with dashes, or "BOOTIF". */
+struct cmdline_vlan {
+	const char *name; /* NULL: none */
+	unsigned int id;
+	const char *card; /* NULL when it was named by its address */
+	uint8_t mac[6];
+};
+
 /* A network block device and where it goes. Absent texts are NULL. */
 struct cmdline_mount {
 	const char *uri;
@@ -67,12 +95,13 @@ struct cmdline {
 	const char *fallbacks[CMDLINE_FALLBACKS_MAX];
 	size_t fallbacks_count;
 
-	enum cmdline_ip ip;
-	const char *ip_address, *ip_gateway, *ip_host, *ip_interface;
+	struct cmdline_net nets[CMDLINE_NETS_MAX]; /* none: DHCP on whatever card there is */
+	size_t nets_count;
+	const char *bootdev;   /* which of several the root hangs on */
 	const char *ip_server; /* the second field: where an NFS root without a server is */
-	unsigned int ip_prefix;
-	const char *dns[CMDLINE_DNS_MAX];
-	size_t dns_count;
+	struct cmdline_vlan vlan;
+	const char *nameservers[CMDLINE_NAMESERVERS_MAX];
+	size_t nameservers_count;
 	bool has_bootif;
 	uint8_t bootif[6];
 

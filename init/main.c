@@ -15,6 +15,7 @@
 #include "newroot.h"
 #include "proc.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -23,6 +24,8 @@
 #include <sys/utsname.h>
 
 static int cmdline_load(struct boot *b);
+static int attach(struct boot *b);
+static int start_real_init(struct boot *b);
 
 static const struct step {
 	const char *name; /* for rd.break= */
@@ -43,13 +46,13 @@ static const struct step {
 	  ".../lib/modules/VERSION" },
 	{ "network", "bring up the network", net_up, true,
 	  "look at ip= and BOOTIF= on the kernel command line, and at the network card" },
-	{ "attach", "attach the network block devices", attach_all, true,
+	{ "attach", "attach the network block devices", attach, true,
 	  "look at root=, nbdroot.mount= and rpmdb= on the kernel command line, and at the "
 	  "server" },
 	{ "mount", "mount the root", newroot_mount, true,
 	  "the kernel's messages above may say more; check the image on the server (nbdroot image "
 	  "check)" },
-	{ "switch", "start the real init", newroot_exec, false,
+	{ "switch", "start the real init", start_real_init, false,
 	  "check the image of the root on the server; init= starts another program" },
 };
 
@@ -88,6 +91,46 @@ static int cmdline_load(struct boot *b)
 	return check_break(b);
 }
 
+/* The driver was loading meanwhile. */
+static int attach(struct boot *b)
+{
+	int r = modules_wait_for_nbd(b);
+
+	return r != 0 ? r : attach_all(b);
+}
+
+/* How long each step took, and when this program began, since the kernel did. */
+static uint64_t step_ns[ARRAY_SIZE(steps)], began_ns;
+
+static void put_seconds(char *out, size_t size, const char *what, uint64_t ns)
+{
+	size_t used = strlen(out);
+	unsigned int tenths = (unsigned int)((ns + CLOCK_NS_PER_S / 20) / (CLOCK_NS_PER_S / 10));
+
+	snprintf(out + used, size - used, "%s%s %u.%u s", used > 0 ? ", " : "", what, tenths / 10,
+		 tenths % 10);
+}
+
+/* The last line that a person reads, who asks where the time went. */
+static void say_times(void)
+{
+	char text[256] = "";
+	uint64_t now_ns = clock_now_ns();
+
+	put_seconds(text, sizeof(text), "kernel", began_ns);
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
+		if (step_ns[i] >= CLOCK_NS_PER_S / 20)
+			put_seconds(text, sizeof(text), steps[i].name, step_ns[i]);
+	put_seconds(text, sizeof(text), "together", now_ns);
+	log_info("boot: %s", text);
+}
+
+static int start_real_init(struct boot *b)
+{
+	say_times();
+	return newroot_exec(b);
+}
+
 static bool is_break(const struct boot *b, const struct step *s)
 {
 	const char *wanted = b->cmdline.break_step;
@@ -103,11 +146,13 @@ static _Noreturn void boot(char **argv)
 	struct utsname u;
 
 	b.argv = argv;
+	began_ns = clock_now_ns();
 	log_init("nbdroot");
 	proc_setup();
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		const struct step *s = &steps[i];
+		uint64_t since_ns = clock_now_ns();
 
 		if (i == 1) { /* the first moment at which somebody can read it */
 			uname(&u);
@@ -130,6 +175,7 @@ static _Noreturn void boot(char **argv)
 			lastwords_speak(&b.words, s->title, s->name, s->hint, &p);
 		}
 		b.words.said[0] = '\0';
+		step_ns[i] = clock_now_ns() - since_ns;
 	}
 	for (;;) /* the last step does not return when it succeeds */
 		proc_sleep_ms(1000);
@@ -153,8 +199,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "shutdown: %s: wanted reboot, poweroff, halt or kexec\n", argv[1]);
 		return 2;
 	}
-	if (argc == 3 && strcmp(name, NET_KEEP_NAME) == 0)
-		return net_keep_run(argv[1], argv[2]);
+	if (argc >= 3 && strcmp(name, NET_KEEP_NAME) == 0)
+		return net_keep_run(argv[1], argv[2], argv + 3);
 
 	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
 		puts("init (nbdroot) " NBDROOT_VERSION);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See modules.h. */
 #include "modules.h"
+#include "uevent.h"
 
 #include "base/fd.h"
 #include "base/log.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <libkmod.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +27,12 @@ static struct {
 	size_t seen_count;
 	char loaded[512]; /* names since the last line about them */
 	size_t loaded_count;
+
+	int uevent_fd;   /* 0: not opened yet; -1: cannot be */
+	/* The child that loads in the background says when each of these is done. */
+	bool has_child;
+	int child_fd;
+	unsigned int child_done;
 } state;
 
 static void log_kmod(void *data, int priority, const char *file, int line, const char *fn,
@@ -139,7 +147,36 @@ static bool is_new_alias(const char *alias)
 	}
 }
 
-static size_t coldplug_bus(const char *bus)
+/*
+ * Whether it is, or leads to, a network card that is worth loading first: the class of PCI devices,
+ * and the cards of virtual machines. USB tells no class before its driver does; it comes with the
+ * rest, and by uevents.
+ */
+static bool is_network_alias(const char *alias)
+{
+	static const char *const starts[] = { "virtio:d00000001v",
+					      "vmbus:f8615163df3e46c5913ff2d2f965ed0e", "xen:vif" };
+	const char *class = strncmp(alias, "pci:", 4) == 0 ? strstr(alias, "bc") : NULL;
+
+	if (class != NULL)
+		return strncmp(class, "bc02", 4) == 0;
+	for (size_t i = 0; i < ARRAY_SIZE(starts); i++)
+		if (strncmp(alias, starts[i], strlen(starts[i])) == 0)
+			return true;
+	return false;
+}
+
+/* True: it was not tried before. */
+static bool load_alias(const char *alias)
+{
+	if (!is_new_alias(alias))
+		return false;
+	if (load(alias, NULL, KMOD_PROBE_APPLY_BLACKLIST) < 0)
+		log_debug("modules: nothing for %s", alias);
+	return true;
+}
+
+static size_t coldplug_bus(const char *bus, bool network_only)
 {
 	char path[512], alias[512];
 	struct dirent *d;
@@ -154,22 +191,19 @@ static size_t coldplug_bus(const char *bus)
 		if (d->d_name[0] == '.')
 			continue;
 		snprintf(path, sizeof(path), "/sys/bus/%s/devices/%s/modalias", bus, d->d_name);
-		if (fd_read_file(path, alias, sizeof(alias)) <= 0 || !is_new_alias(alias))
-			continue;
-		fresh++;
-		if (load(alias, NULL, KMOD_PROBE_APPLY_BLACKLIST) < 0)
-			log_debug("modules: nothing for %s", alias);
+		if (fd_read_file(path, alias, sizeof(alias)) > 0 &&
+		    (!network_only || is_network_alias(alias)))
+			fresh += load_alias(alias);
 	}
 	closedir(dir);
 	return fresh;
 }
 
-void modules_coldplug(void)
+/* Until no new device appears. */
+static void coldplug(bool network_only)
 {
 	size_t fresh;
 
-	if (!open_tree())
-		return;
 	do {
 		DIR *dir = opendir("/sys/bus");
 		struct dirent *d;
@@ -177,10 +211,32 @@ void modules_coldplug(void)
 		fresh = 0;
 		while (dir != NULL && (d = readdir(dir)) != NULL)
 			if (d->d_name[0] != '.')
-				fresh += coldplug_bus(d->d_name);
+				fresh += coldplug_bus(d->d_name, network_only);
 		if (dir != NULL)
 			closedir(dir);
 	} while (fresh > 0 && state.seen_count < SEEN_MAX / 2);
+}
+
+int modules_uevent_fd(void)
+{
+	return state.uevent_fd > 0 ? state.uevent_fd : -1;
+}
+
+void modules_on_uevents(void)
+{
+	char data[UEVENT_MAX];
+	struct uevent e;
+
+	while (state.uevent_fd > 0 && uevent_read(state.uevent_fd, data, sizeof(data), &e)) {
+		if (!open_tree())
+			continue;
+		if (e.action == NULL) { /* some were lost */
+			coldplug(false);
+			continue;
+		}
+		if (strcmp(e.action, "add") == 0 && e.modalias != NULL)
+			(void)load_alias(e.modalias);
+	}
 	log_loaded();
 }
 
@@ -204,10 +260,35 @@ static bool has_line_ending_in(const char *path, const char *word)
 	return is_found;
 }
 
+/* What the child loads first, in this order. */
+enum { CHILD_NBD = 1, CHILD_EXT4 = 2 };
+
+/* Until it has done that, or has ended: it may be loading just what we want. */
+static void wait_for_child(unsigned int what)
+{
+	char byte;
+
+	while (state.has_child && state.child_done < what) {
+		ssize_t n = read(state.child_fd, &byte, 1);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n > 0) {
+			state.child_done++;
+			continue;
+		}
+		close(state.child_fd);
+		state.has_child = false;
+	}
+}
+
 bool modules_have_filesystem(const char *fstype)
 {
 	char alias[64];
 
+	if (has_line_ending_in("/proc/filesystems", fstype))
+		return true;
+	wait_for_child(CHILD_EXT4);
 	if (has_line_ending_in("/proc/filesystems", fstype))
 		return true;
 	snprintf(alias, sizeof(alias), "fs-%s", fstype);
@@ -233,45 +314,126 @@ static void list_trees(char *out, size_t size)
 		closedir(dir);
 }
 
+static bool has_nbd(void)
+{
+	return has_line_ending_in("/proc/devices", "nbd");
+}
+
+/* Whether the tree has a module of this name. */
+static bool is_known(const char *name)
+{
+	struct kmod_list *list = NULL;
+	bool is_there = open_tree() && kmod_module_new_from_lookup(state.ctx, name, &list) >= 0 &&
+			list != NULL;
+
+	kmod_module_unref_list(list);
+	return is_there;
+}
+
+static int load_nbd(void)
+{
+	return has_nbd() ? 0 : load("nbd", NBD_OPTIONS, 0);
+}
+
+static void say_done(int fd)
+{
+	if (write(fd, "\n", 1) < 0)
+		log_debug("modules: %s", strerror(errno));
+}
+
+static void load_the_rest(int done_fd)
+{
+	if (load_nbd() != 0)
+		log_debug("modules: no nbd");
+	say_done(done_fd);
+	if (load("fs-ext4", NULL, 0) < 0)
+		log_debug("modules: no ext4");
+	say_done(done_fd);
+	log_loaded();
+	/* USB hosts and what is behind slow buses: their cards are news to our parent. */
+	coldplug(false);
+	log_loaded();
+}
+
+/* Two processors load twice as fast, and on one the network's waits are used. */
+static void start_child(void)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) != 0) {
+		log_debug("modules: no pipe: %s", strerror(errno));
+		return;
+	}
+	pid = fork();
+	if (pid == 0) {
+		close(ends[0]);
+		load_the_rest(ends[1]);
+		_exit(0);
+	}
+	close(ends[1]);
+	if (pid < 0) {
+		close(ends[0]);
+		return;
+	}
+	state.has_child = true;
+	state.child_fd = ends[0];
+}
+
+int modules_wait_for_nbd(struct boot *b)
+{
+	int r = 0;
+
+	wait_for_child(CHILD_NBD);
+	if (!has_nbd())
+		r = load_nbd(); /* for the reason */
+	log_loaded();
+	if (has_nbd())
+		return 0;
+	return lastwords_leave(&b->words,
+			       "is it the nbd driver of exactly this kernel? The kernel's messages "
+			       "above say more; build the initramfs again",
+			       "the nbd driver cannot be loaded: %s",
+			       r < 0 ? strerror(-r) : "it was loaded, but gives no device");
+}
+
 int modules_up(struct boot *b)
 {
 	bool has_tree = open_tree();
 	struct utsname u;
 	char trees[256];
-	int r = 0;
 
 	uname(&u);
-	if (has_tree) {
-		modules_coldplug();
-		/* Built into most kernels; where it is not, DHCP needs it. */
-		if (load("af_packet", NULL, 0) < 0)
-			log_debug("modules: no af_packet");
-		if (load("fs-ext4", NULL, 0) < 0)
-			log_debug("modules: no ext4");
-	}
-	if (!has_line_ending_in("/proc/devices", "nbd"))
-		r = load("nbd", NBD_OPTIONS, 0);
-	log_loaded();
-
-	if (has_line_ending_in("/proc/devices", "nbd")) {
-		if (!has_tree)
-			log_info("modules: none for kernel %s in this initramfs; going on with "
-				 "what the kernel has built in",
-				 u.release);
-		return 0;
-	}
-	if (!has_tree) {
+	if (!has_nbd() && !is_known("nbd")) {
+		if (has_tree)
+			return lastwords_leave(
+				&b->words, NULL,
+				"the module tree of kernel %s in this initramfs has no "
+				"nbd driver",
+				u.release);
 		list_trees(trees, sizeof(trees));
 		return lastwords_leave(&b->words, NULL,
 				       "kernel %s has no nbd driver built in, and this initramfs "
 				       "holds modules for: %s",
 				       u.release, trees);
 	}
-	if (r == MODULES_E_ABSENT)
-		return lastwords_leave(&b->words, NULL,
-				       "the module tree of kernel %s in this initramfs has no nbd "
-				       "driver",
-				       u.release);
-	return lastwords_leave(&b->words, NULL, "the nbd driver cannot be loaded: %s",
-			       r < 0 ? strerror(-r) : "it was loaded, but gives no device");
+	if (state.uevent_fd == 0) { /* before the first look, so that nothing falls between */
+		state.uevent_fd = uevent_listen();
+		if (state.uevent_fd < 0)
+			log_warn("modules: no news of devices that appear later: %s",
+				 strerror(-state.uevent_fd));
+	}
+	if (!has_tree) {
+		log_info("modules: none for kernel %s in this initramfs; going on with what the "
+			 "kernel has built in",
+			 u.release);
+		return 0;
+	}
+	start_child();
+	coldplug(state.has_child); /* without one, all of them */
+	/* Built into most kernels; where it is not, the DHCP client needs it. */
+	if (load("af_packet", NULL, 0) < 0)
+		log_debug("modules: no af_packet");
+	log_loaded();
+	return 0;
 }

@@ -47,24 +47,42 @@ static bool parse_mac(const char *text, uint8_t mac[static 6])
 	return true;
 }
 
-static bool read_card(const char *name, struct net_card *card)
+/*
+ * The link as the kernel sees it after it has started to send: between a driver's word and that,
+ * packets are dropped. Drivers that do not tell are "unknown".
+ */
+static bool has_link(const char *name)
+{
+	char text[16];
+
+	return read_attribute(name, "carrier", text, sizeof(text)) && strcmp(text, "1") == 0 &&
+	       read_attribute(name, "operstate", text, sizeof(text)) &&
+	       (strcmp(text, "up") == 0 || strcmp(text, "unknown") == 0);
+}
+
+/* Bridges, VLANs and tunnels have no device behind them; lo neither. */
+static bool is_physical(const char *name)
+{
+	return has_entry(name, "device") && !has_entry(name, "phy80211") &&
+	       !has_entry(name, "wireless");
+}
+
+bool net_card_read(const char *name, struct net_card *card)
 {
 	char text[64];
 
 	*card = (struct net_card){ 0 };
-	/* Bridges, VLANs and tunnels have no device behind them; lo neither. */
-	if (!has_entry(name, "device") || has_entry(name, "phy80211") ||
-	    has_entry(name, "wireless"))
-		return false;
 	if (!read_attribute(name, "type", text, sizeof(text)) ||
 	    strtol(text, NULL, 10) != ARPHRD_ETHER)
 		return false;
 	if (!read_attribute(name, "address", text, sizeof(text)) || !parse_mac(text, card->mac))
 		return false;
 	snprintf(card->name, sizeof(card->name), "%s", name);
-	snprintf(card->mac_text, sizeof(card->mac_text), "%s", text);
-	card->has_link =
-		read_attribute(name, "carrier", text, sizeof(text)) && strcmp(text, "1") == 0;
+	snprintf(card->mac_text, sizeof(card->mac_text), "%.17s", text);
+	card->is_physical = is_physical(name);
+	card->is_up = read_attribute(name, "flags", text, sizeof(text)) &&
+		      (strtoul(text, NULL, 16) & IFF_UP) != 0;
+	card->has_link = card->is_up && has_link(name);
 	return true;
 }
 
@@ -84,7 +102,7 @@ size_t net_card_scan(struct net_card out[static NET_CARDS_MAX])
 
 	while (dir != NULL && count < NET_CARDS_MAX && (d = readdir(dir)) != NULL)
 		if (d->d_name[0] != '.' && strlen(d->d_name) < IF_NAMESIZE &&
-		    read_card(d->d_name, &out[count]))
+		    net_card_read(d->d_name, &out[count]) && out[count].is_physical)
 			count++;
 	if (dir != NULL)
 		closedir(dir);
@@ -107,17 +125,48 @@ static void set_name(struct ifreq *r, const char *name)
 	snprintf(r->ifr_name, sizeof(r->ifr_name), "%s", name);
 }
 
-int net_card_set_up(const char *name)
+static int set_flags(const char *name, bool is_up, bool *was_other)
 {
 	struct ifreq r;
 	int result;
 
 	set_name(&r, name);
 	result = control(SIOCGIFFLAGS, &r);
-	if (result < 0 || (r.ifr_flags & IFF_UP) != 0)
+	if (was_other != NULL)
+		*was_other = result == 0 && ((r.ifr_flags & IFF_UP) != 0) != is_up;
+	if (result < 0 || ((r.ifr_flags & IFF_UP) != 0) == is_up)
 		return result;
-	r.ifr_flags |= IFF_UP;
+	r.ifr_flags ^= IFF_UP;
 	return control(SIOCSIFFLAGS, &r);
+}
+
+int net_card_set_up(const char *name, bool *was_down)
+{
+	return set_flags(name, true, was_down);
+}
+
+int net_card_set_down(const char *name)
+{
+	return set_flags(name, false, NULL);
+}
+
+int net_card_set_mtu(const char *name, unsigned int mtu)
+{
+	struct ifreq r;
+
+	set_name(&r, name);
+	r.ifr_mtu = (int)mtu;
+	return control(SIOCSIFMTU, &r);
+}
+
+int net_card_set_mac(const char *name, const uint8_t mac[static 6])
+{
+	struct ifreq r;
+
+	set_name(&r, name);
+	r.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+	memcpy(r.ifr_hwaddr.sa_data, mac, 6);
+	return control(SIOCSIFHWADDR, &r);
 }
 
 static struct sockaddr inet_of(uint32_t host_order)

@@ -16,14 +16,22 @@ struct net_card {
 	char name[IF_NAMESIZE];
 	char mac_text[18];
 	uint8_t mac[6];
-	bool has_link;
+	bool is_up, has_link;
+	bool is_physical; /* a VLAN is not */
 };
 
 /* Physical Ethernet cards, in the kernel's order; wireless ones are left out. */
 size_t net_card_scan(struct net_card out[static NET_CARDS_MAX]);
 
-/* Links have a state only when they are up. 0 or negative errno. */
-int net_card_set_up(const char *name) _must_check_;
+/* One card of any kind, a VLAN too. False: there is none of this name. */
+bool net_card_read(const char *name, struct net_card *out);
+
+/* Links have a state only when they are up. 0 or negative errno. was_down (or NULL): it was. */
+int net_card_set_up(const char *name, bool *was_down) _must_check_;
+int net_card_set_down(const char *name) _must_check_;
+int net_card_set_mtu(const char *name, unsigned int mtu) _must_check_;
+/* While it is down: most drivers refuse it otherwise. */
+int net_card_set_mac(const char *name, const uint8_t mac[static 6]) _must_check_;
 
 /*
  * An address that nobody lets expire; a route (gateway 0.0.0.0: on the link), or -EEXIST when there

@@ -11,6 +11,7 @@
  */
 #include "net-keep.h"
 #include "boot.h"
+#include "dhcp.h"
 #include "lease.h"
 #include "net-card.h"
 
@@ -69,6 +70,11 @@ struct keeper {
 	uint64_t not_before_ns;
 	struct patience mending;
 
+	unsigned int lower; /* the card below a VLAN, which goes down and up with it; 0: none */
+	char lower_name[IF_NAMESIZE];
+
+	const char *host; /* told to the DHCP server; NULL: none */
+	char mtu[32];     /* "fixed_mtu=1400" for the script, or "" */
 	bool is_dhcp;
 	pid_t dhcp_pid;   /* 0: none */
 	uint64_t dhcp_ns; /* when to start one; CLOCK_NEVER */
@@ -82,22 +88,33 @@ struct keeper {
 
 static void start_dhcp(struct keeper *k)
 {
-	static const char *const environment[] = { "PATH=/bin", NULL };
+	const char *environment[] = { "PATH=/bin", k->mtu[0] != '\0' ? k->mtu : NULL, NULL };
 	/* busybox takes the applet from what stands behind the last '/'; systemd spares '@'. */
-	const char *argv[] = { "@/udhcpc", "-f", "-i", k->name, "-s", "/etc/udhcpc.script",
-			       /* five tries, 2 s apart; then 2 s later again, for ever */
-			       "-t", "5", "-T", "2", "-A", "2",
-			       /*
-				* Root path, MTU, search list, classless routes: not asked for by
-				* default, as 1, 3, 6, 12, 15, 28 and 42 are.
-				*/
-			       "-O", "17", "-O", "26", "-O", "119", "-O", "121", NULL, NULL, NULL };
+	const char *argv[32] = { "@/udhcpc", "-f", "-i", k->name, "-s", "/etc/udhcpc.script",
+				 /* three tries, 1 s apart; then 3 s later again, for ever */
+				 "-t", "3", "-T", "1", "-A", "3",
+				 /* the same words as init's own request, dhcp.h */
+				 "-V", DHCP_VENDOR,
+				 /*
+				  * Root path, MTU, search list, classless routes: not asked for by
+				  * default, as 1, 3, 6, 12, 15, 28 and 42 are.
+				  */
+				 "-O", "17", "-O", "26", "-O", "119", "-O", "121" };
+	char host[96];
+	size_t n = 0;
 	struct lease lease;
 
+	while (argv[n] != NULL)
+		n++;
 	/* What the card has already: asked for first by one that is started again. */
 	if (lease_read(BOOT_STATE_INSIDE, k->name, &lease) == 0) {
-		argv[ARRAY_SIZE(argv) - 3] = "-r";
-		argv[ARRAY_SIZE(argv) - 2] = lease.address;
+		argv[n++] = "-r";
+		argv[n++] = lease.address;
+	}
+	if (k->host != NULL) {
+		snprintf(host, sizeof(host), "hostname:%s", k->host);
+		argv[n++] = "-x";
+		argv[n++] = host;
 	}
 	k->dhcp_ns = CLOCK_NEVER;
 	k->dhcp_pid = fork();
@@ -199,8 +216,11 @@ static void mend(struct keeper *k, uint64_t now_ns)
 		look_at(k, k->down_ns + LINK_DOWN_MS * CLOCK_NS_PER_MS);
 		return;
 	}
-	if (!was_up)
-		r = net_card_set_up(k->name);
+	/* A VLAN's card may have got another name. */
+	if (!was_up && k->lower != 0 && if_indextoname(k->lower, k->lower_name) != NULL)
+		r = net_card_set_up(k->lower_name, NULL);
+	if (r == 0 && !was_up)
+		r = net_card_set_up(k->name, NULL);
 	if (r == 0 && !has_address)
 		r = net_card_set_address(k->name, lease.address, lease.prefix);
 	if (r < 0) {
@@ -407,7 +427,24 @@ static int prepare(struct keeper *k)
 	return mlockall(MCL_CURRENT | MCL_FUTURE) == 0 ? 0 : -errno;
 }
 
-int net_keep_run(const char *interface, const char *how)
+static void read_options(struct keeper *k, char *const options[])
+{
+	for (; *options != NULL; options++) {
+		const char *value = strchr(*options, '=');
+
+		if (value == NULL)
+			continue;
+		value++;
+		if (strncmp(*options, "lower=", 6) == 0)
+			k->lower = if_nametoindex(value);
+		else if (strncmp(*options, "host=", 5) == 0)
+			k->host = value;
+		else if (strncmp(*options, "mtu=", 4) == 0)
+			snprintf(k->mtu, sizeof(k->mtu), "fixed_mtu=%s", value);
+	}
+}
+
+int net_keep_run(const char *interface, const char *how, char *const options[])
 {
 	static struct keeper k; /* alive for ever */
 	int r;
@@ -416,6 +453,7 @@ int net_keep_run(const char *interface, const char *how)
 	log_set_fd(STDOUT_FILENO, 1);
 	snprintf(k.name, sizeof(k.name), "%s", interface);
 	k.is_dhcp = strcmp(how, "dhcp") == 0;
+	read_options(&k, options);
 	r = prepare(&k);
 	if (r < 0) {
 		log_error("network: nobody keeps %s as it is: %s", interface, strerror(-r));

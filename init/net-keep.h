@@ -10,7 +10,10 @@
 
 #define NET_KEEP_NAME "@nbdroot-net"
 
-/* The rest of the process' life. Returns an exit status only when it cannot begin. */
-int net_keep_run(const char *interface, const char *how);
+/*
+ * The rest of the process' life. options (NULL ends them): lower=CARD below a VLAN, host=NAME for
+ * the DHCP server, mtu=NUMBER whatever DHCP says. Returns an exit status only when it cannot begin.
+ */
+int net_keep_run(const char *interface, const char *how, char *const options[]);
 
 #endif

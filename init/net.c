@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See net.h. */
+/* See net.h. Which card it is, net-hunt.c finds out; what is found is set up here. */
 #include "net.h"
 #include "lease.h"
 #include "modules.h"
 #include "mounts.h"
 #include "net-card.h"
+#include "net-hunt.h"
 #include "net-keep.h"
 #include "proc.h"
+#include "rtnl.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -16,300 +18,385 @@
 #include <string.h>
 
 enum {
-	POLL_MS = 100,
-	SAY_FIRST_S = 3,
-	SAY_EVERY_S = 10,
-	/* A card that was named is used without a link after this: its driver may not tell. */
-	NAMED_LINK_WAIT_S = 10,
+	OTHER_PATIENCE_S = 10, /* for the cards that the root does not hang on */
+	KEEPER_ARGS_MAX = 4,
 };
 
-/* When a wait is to be talked about. */
-struct wait {
-	uint64_t since_ns, next_ns;
-};
+/* DHCP on whatever card there is: what no ip= means. */
+static const struct cmdline_net any_net = { .how = CMDLINE_IP_DHCP };
 
-static void wait_start(struct wait *w)
+/* ---- a card that was found ------------------------------------------------------------------ */
+
+static struct boot_card *add_card(struct boot *b, const struct net_card *card)
 {
-	w->since_ns = clock_now_ns();
-	w->next_ns = w->since_ns + SAY_FIRST_S * CLOCK_NS_PER_S;
+	struct boot_card *c = &b->net.cards[b->net.cards_count];
+
+	if (b->net.cards_count == ARRAY_SIZE(b->net.cards))
+		return NULL;
+	*c = (struct boot_card){ .is_vlan = !card->is_physical };
+	snprintf(c->interface, sizeof(c->interface), "%s", card->name);
+	snprintf(c->mac, sizeof(c->mac), "%s", card->mac_text);
+	b->net.cards_count++;
+	return c;
 }
 
-static unsigned int waited_s(const struct wait *w)
+/*
+ * It outlives this boot, and whatever it executes or opens lies in BOOT_KEEP. lower: the card below
+ * a VLAN, which is kept as well, or NULL.
+ */
+static void start_keeper(struct boot_card *card, const struct cmdline_net *n, const char *lower)
 {
-	return (unsigned int)((clock_now_ns() - w->since_ns) / CLOCK_NS_PER_S);
-}
-
-static bool wait_is_due(struct wait *w)
-{
-	uint64_t now = clock_now_ns();
-
-	if (now < w->next_ns)
-		return false;
-	w->next_ns = now + SAY_EVERY_S * CLOCK_NS_PER_S;
-	return true;
-}
-
-static bool is_named(const struct cmdline *c)
-{
-	return c->has_bootif || c->ip_interface != NULL;
-}
-
-static bool is_wanted(const struct cmdline *c, const struct net_card *card)
-{
-	if (c->has_bootif)
-		return memcmp(card->mac, c->bootif, 6) == 0;
-	return c->ip_interface == NULL || strcmp(card->name, c->ip_interface) == 0;
-}
-
-static void list_cards(const struct net_card *cards, size_t count, char *out, size_t size)
-{
-	size_t used = 0;
-
-	snprintf(out, size, "none");
-	for (size_t i = 0; i < count && used < size; i++)
-		used += (size_t)snprintf(out + used, size - used, "%s%s (%s)", used > 0 ? ", " : "",
-					 cards[i].name, cards[i].mac_text);
-}
-
-static void say_what_is_missing(const struct cmdline *c, const struct net_card *cards, size_t count,
-				bool is_seen, unsigned int seconds)
-{
-	char list[256], wanted[64] = "";
-
-	list_cards(cards, count, list, sizeof(list));
-	if (c->has_bootif)
-		snprintf(wanted, sizeof(wanted), " %02x:%02x:%02x:%02x:%02x:%02x (BOOTIF=)",
-			 c->bootif[0], c->bootif[1], c->bootif[2], c->bootif[3], c->bootif[4],
-			 c->bootif[5]);
-	else if (c->ip_interface != NULL)
-		snprintf(wanted, sizeof(wanted), " %s (ip=)", c->ip_interface);
-
-	if (count == 0)
-		log_warn("network card%s: none found after %u s; waiting for one (if the machine "
-			 "has one, this initramfs lacks its driver)",
-			 wanted, seconds);
-	else if (!is_seen)
-		log_warn("network card%s: not there after %u s; waiting for it (there are: %s)",
-			 wanted, seconds, list);
-	else
-		log_warn("network link: none after %u s on %s; waiting for one (is the cable in, "
-			 "the switch on?)",
-			 seconds, is_named(c) ? wanted + 1 : list);
-}
-
-static bool is_out_of_patience(const struct cmdline *c, const struct wait *w)
-{
-	return c->wants_shell && waited_s(w) >= BOOT_PATIENCE_S;
-}
-
-/* Waits for a card that is wanted and has a link: for ever, unless rd.shell asks for a shell. */
-static int pick_card(struct boot *b, struct net_card *out)
-{
-	const struct cmdline *c = &b->cmdline;
-	struct net_card cards[NET_CARDS_MAX];
-	uint64_t seen_ns = 0;
-	struct wait w;
-
-	wait_start(&w);
-	for (unsigned int round = 0;; round++) {
-		size_t count = net_card_scan(cards);
-		bool is_seen = false;
-
-		for (size_t i = 0; i < count; i++) {
-			int r;
-
-			if (!is_wanted(c, &cards[i]))
-				continue;
-			is_seen = true;
-			if (seen_ns == 0)
-				seen_ns = clock_now_ns();
-			r = net_card_set_up(cards[i].name);
-			if (r < 0)
-				log_debug("%s: cannot be brought up: %s", cards[i].name,
-					  strerror(-r));
-			if (cards[i].has_link ||
-			    (is_named(c) &&
-			     clock_now_ns() - seen_ns > NAMED_LINK_WAIT_S * CLOCK_NS_PER_S)) {
-				*out = cards[i];
-				return 0;
-			}
-		}
-		if (is_out_of_patience(c, &w))
-			return lastwords_leave(&b->words, NULL, "no %s after %u s",
-					       is_seen ? "network link" : "network card to use",
-					       waited_s(&w));
-		if (wait_is_due(&w))
-			say_what_is_missing(c, cards, count, is_seen, waited_s(&w));
-		/* USB and slow buses: their devices appear while we wait. */
-		if (!is_seen && round % 5 == 4)
-			modules_coldplug();
-		/* The first look finds every card down; the next one may see its link. */
-		proc_sleep_ms(round == 0 ? 10 : POLL_MS);
-	}
-}
-
-/* It outlives this boot, and whatever it executes or opens lies in BOOT_KEEP. */
-static int start_keeper(struct boot *b, const char *how)
-{
-	const char *argv[] = { NET_KEEP_NAME, b->net.interface, how, NULL };
+	char arguments[KEEPER_ARGS_MAX][96];
+	const char *argv[3 + KEEPER_ARGS_MAX + 1] = { NET_KEEP_NAME, card->interface,
+						      n->how == CMDLINE_IP_DHCP ? "dhcp"
+										: "static" };
 	struct proc_options o = { .stdout_fd = mounts_kmsg_fd(), .is_daemon = true };
-	pid_t pid = proc_spawn(BOOT_KEEP "/shutdown", argv, &o);
+	size_t count = 0;
 
-	if (pid < 0)
-		return (int)pid;
-	b->net.keeper_pid = pid;
-	return 0;
-}
-
-static bool has_link_now(const char *interface)
-{
-	char path[64], text[8];
-
-	snprintf(path, sizeof(path), "/sys/class/net/%s/carrier", interface);
-	return fd_read_file(path, text, sizeof(text)) > 0 && text[0] == '1';
-}
-
-/* Waits for the first lease, as pick_card() does. */
-static int wait_for_lease(struct boot *b)
-{
-	unsigned int restart_after_ms = 500;
-	struct lease lease;
-	struct wait w;
-
-	wait_start(&w);
-	for (;;) {
-		if (b->net.keeper_pid == 0 || proc_has_ended(b->net.keeper_pid)) {
-			int r;
-
-			if (b->net.keeper_pid != 0) {
-				log_warn("DHCP on %s: " NET_KEEP_NAME " has ended (starting it "
-					 "again)",
-					 b->net.interface);
-				proc_sleep_ms(restart_after_ms);
-				if (restart_after_ms < 8000)
-					restart_after_ms *= 2;
-			}
-			r = start_keeper(b, "dhcp");
-			if (r < 0)
-				return lastwords_leave(&b->words, NULL,
-						       NET_KEEP_NAME " cannot be started: %s",
-						       strerror(-r));
-		}
-		if (lease_read(BOOT_STATE, b->net.interface, &lease) == 0) {
-			snprintf(b->net.address, sizeof(b->net.address), "%s", lease.address);
-			snprintf(b->net.hostname, sizeof(b->net.hostname), "%s", lease.hostname);
-			return 0;
-		}
-		if (is_out_of_patience(&b->cmdline, &w))
-			return lastwords_leave(
-				&b->words, NULL, "DHCP on %s (link %s): no answer after %u s",
-				b->net.interface, has_link_now(b->net.interface) ? "up" : "down",
-				waited_s(&w));
-		if (wait_is_due(&w))
-			log_warn("DHCP on %s (%s, link %s): no answer after %u s; asking on",
-				 b->net.interface, b->net.mac,
-				 has_link_now(b->net.interface) ? "up" : "down", waited_s(&w));
-		proc_sleep_ms(20);
+	if (lower != NULL)
+		snprintf(arguments[count++], sizeof(*arguments), "lower=%s", lower);
+	if (n->host != NULL && strlen(n->host) < 65)
+		snprintf(arguments[count++], sizeof(*arguments), "host=%s", n->host);
+	if (n->mtu != 0)
+		snprintf(arguments[count++], sizeof(*arguments), "mtu=%u", n->mtu);
+	for (size_t i = 0; i < count; i++)
+		argv[3 + i] = arguments[i];
+	if (card->keeper_pid != 0 && !proc_has_ended(card->keeper_pid))
+		return;
+	card->keeper_pid = proc_spawn(BOOT_KEEP "/shutdown", argv, &o);
+	if (card->keeper_pid < 0) {
+		log_warn("network: " NET_KEEP_NAME
+			 " cannot be started: %s (nobody keeps %s as it is%s)",
+			 strerror(-card->keeper_pid), card->interface,
+			 n->how == CMDLINE_IP_DHCP ? ", and nobody renews its lease" : "");
+		card->keeper_pid = 0;
 	}
 }
 
-static int write_resolv_conf(const struct cmdline *c)
+/* nameserver= counts before what ip= and DHCP say; udhcpc.script reads the file, too. */
+static int write_nameservers(const struct cmdline *c, FILE *f)
 {
-	FILE *f = fopen(BOOT_STATE "/resolv.conf", "we");
+	for (size_t i = 0; i < c->nameservers_count; i++)
+		fprintf(f, "nameserver %s\n", c->nameservers[i]);
+	return ferror(f) ? -EIO : 0;
+}
 
+static int write_resolv_conf(const struct cmdline *c, const struct lease *l)
+{
+	char dns[sizeof(l->dns)], *save, *word;
+	FILE *f;
+	int r;
+
+	if (c->nameservers_count > 0) {
+		f = fopen(BOOT_STATE "/nameservers", "we");
+		if (f == NULL)
+			return -errno;
+		r = write_nameservers(c, f);
+		if (fclose(f) != 0 || r < 0)
+			return -EIO;
+	}
+	f = fopen(BOOT_STATE "/resolv.conf", "we");
 	if (f == NULL)
 		return -errno;
-	for (size_t i = 0; i < c->dns_count; i++)
-		fprintf(f, "nameserver %s\n", c->dns[i]);
-	return fclose(f) == 0 ? 0 : -errno;
+	if (l->search[0] != '\0')
+		fprintf(f, "search %s\n", l->search);
+	r = write_nameservers(c, f);
+	memcpy(dns, l->dns, sizeof(dns));
+	for (word = strtok_r(dns, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save))
+		fprintf(f, "nameserver %s\n", word);
+	return fclose(f) == 0 ? r : -errno;
 }
 
-/* The same file as DHCP leaves, for those who keep or take over what is set here. */
-static int write_static_lease(const struct boot *b)
+/* The file that DHCP leaves, for those who keep or take over what ip= says. */
+static void lease_of(const struct cmdline_net *n, struct lease *l)
 {
-	const struct cmdline *c = &b->cmdline;
-	struct lease lease = { .prefix = c->ip_prefix };
 	size_t used = 0;
 
-	snprintf(lease.address, sizeof(lease.address), "%s", c->ip_address);
-	if (c->ip_gateway != NULL)
-		snprintf(lease.routes, sizeof(lease.routes), "0.0.0.0/0 %s", c->ip_gateway);
-	for (size_t i = 0; i < c->dns_count && used < sizeof(lease.dns); i++)
-		used += (size_t)snprintf(lease.dns + used, sizeof(lease.dns) - used, "%s%s",
-					 i > 0 ? " " : "", c->dns[i]);
-	return lease_write(BOOT_STATE, b->net.interface, &lease);
+	*l = (struct lease){ .prefix = n->prefix };
+	snprintf(l->address, sizeof(l->address), "%s", n->address);
+	if (n->gateway != NULL)
+		snprintf(l->routes, sizeof(l->routes), "0.0.0.0/0 %s", n->gateway);
+	for (size_t i = 0; i < n->dns_count && used < sizeof(l->dns); i++)
+		used += (size_t)snprintf(l->dns + used, sizeof(l->dns) - used, "%s%s",
+					 i > 0 ? " " : "", n->dns[i]);
+	if (n->ntp != NULL)
+		snprintf(l->ntp, sizeof(l->ntp), "%s", n->ntp);
 }
 
-static int set_static(struct boot *b)
+static void set_routes(const char *interface, const struct lease *l)
 {
-	const struct cmdline *c = &b->cmdline;
-	const char *name = b->net.interface;
-	int r = net_card_set_address(name, c->ip_address, c->ip_prefix);
+	char routes[sizeof(l->routes)], *save, *to;
 
-	if (r < 0)
-		return lastwords_leave(&b->words, NULL, "%s: cannot set %s/%u: %s", name,
-				       c->ip_address, c->ip_prefix, strerror(-r));
-	if (c->ip_gateway != NULL) {
-		r = net_card_add_route(name, "0.0.0.0", 0, c->ip_gateway);
+	memcpy(routes, l->routes, sizeof(routes));
+	for (to = strtok_r(routes, " ", &save); to != NULL; to = strtok_r(NULL, " ", &save)) {
+		char *gateway = strtok_r(NULL, " ", &save), *slash = strchr(to, '/');
+		int r;
+
+		if (gateway == NULL || slash == NULL)
+			break;
+		*slash = '\0';
+		r = net_card_add_route(interface, to, (unsigned int)strtoul(slash + 1, NULL, 10),
+				       gateway);
 		if (r < 0 && r != -EEXIST)
-			return lastwords_leave(&b->words, NULL, "%s: cannot set the gateway %s: %s",
-					       name, c->ip_gateway, strerror(-r));
+			log_warn("network: the route to %s/%s by %s cannot be set on %s: %s (going "
+				 "on without it)",
+				 to, slash + 1, gateway, interface, strerror(-r));
 	}
-	r = write_resolv_conf(c);
+}
+
+static int set_up(struct boot *b, struct boot_card *card, const struct cmdline_net *n,
+		  const struct hunt_result *found)
+{
+	struct lease lease;
+	int r;
+
+	if (found->has_lease)
+		lease = found->lease.lease;
+	else
+		lease_of(n, &lease);
+	if (found->has_lease && found->lease.mtu != 0 && n->mtu == 0 &&
+	    net_card_set_mtu(card->interface, found->lease.mtu) < 0)
+		log_warn("network: %s does not take the MTU %u of the DHCP server (going on with "
+			 "its "
+			 "own)",
+			 card->interface, found->lease.mtu);
+	r = net_card_set_address(card->interface, lease.address, lease.prefix);
+	if (r < 0)
+		return lastwords_leave(&b->words, NULL, "%s: cannot set %s/%u: %s", card->interface,
+				       lease.address, lease.prefix, strerror(-r));
+	set_routes(card->interface, &lease);
+	r = write_resolv_conf(&b->cmdline, &lease);
 	if (r == 0)
-		r = write_static_lease(b);
+		r = lease_write(BOOT_STATE, card->interface, &lease);
 	if (r < 0)
 		return lastwords_leave(&b->words, NULL, BOOT_STATE ": cannot be written to: %s",
 				       strerror(-r));
-	snprintf(b->net.address, sizeof(b->net.address), "%s", c->ip_address);
-	if (b->net.keeper_pid == 0 || proc_has_ended(b->net.keeper_pid)) {
-		r = start_keeper(b, "static");
-		if (r < 0)
-			log_warn("network: " NET_KEEP_NAME " cannot be started: %s (nobody keeps "
-				 "%s as it is)",
-				 strerror(-r), name);
-	}
 	return 0;
+}
+
+/* The card that the root hangs on. */
+static void set_boot_card(struct boot *b, const struct boot_card *card, const struct cmdline_net *n,
+			  const struct hunt_result *found)
+{
+	struct boot_net *net = &b->net;
+
+	snprintf(net->interface, sizeof(net->interface), "%s", card->interface);
+	snprintf(net->mac, sizeof(net->mac), "%s", card->mac);
+	snprintf(net->address, sizeof(net->address), "%s",
+		 found->has_lease ? found->lease.lease.address : n->address);
+	if (n->host != NULL)
+		snprintf(net->hostname, sizeof(net->hostname), "%s", n->host);
+	else if (found->has_lease)
+		snprintf(net->hostname, sizeof(net->hostname), "%s", found->lease.lease.hostname);
 }
 
 static void set_hostname(struct boot *b)
 {
-	if (b->cmdline.ip_host != NULL)
-		snprintf(b->net.hostname, sizeof(b->net.hostname), "%s", b->cmdline.ip_host);
 	if (b->net.hostname[0] != '\0' &&
 	    sethostname(b->net.hostname, strlen(b->net.hostname)) != 0)
 		log_warn("host name %s: cannot be set: %s", b->net.hostname, strerror(errno));
 }
 
+/* ---- one ip= -------------------------------------------------------------------------------- */
+
+static int leave_words(struct boot *b, int missing, unsigned int seconds)
+{
+	static const char *const what[] = {
+		"place for one more card", [HUNT_E_NO_CARD] = "network card to use",
+		[HUNT_E_NO_LINK] = "network link", [HUNT_E_NO_LEASE] = "answer by DHCP"
+	};
+
+	return lastwords_leave(&b->words, NULL, "no %s after %u s", what[missing], seconds);
+}
+
+static unsigned int patience_s(const struct boot *b, bool is_boot)
+{
+	if (!is_boot)
+		return OTHER_PATIENCE_S;
+	return b->cmdline.wants_shell ? BOOT_PATIENCE_S : 0;
+}
+
+/* How vlan= names the card below it; mac NULL and device NULL: any. */
+static void name_lower(const struct cmdline *c, struct hunt_goal *goal)
+{
+	goal->device = c->vlan.card;
+	goal->why = "vlan=";
+	if (c->vlan.card == NULL) {
+		goal->mac = c->vlan.mac;
+	} else if (strcmp(c->vlan.card, "BOOTIF") == 0) {
+		goal->device = NULL;
+		goal->mac = c->has_bootif ? c->bootif : NULL;
+		goal->why = "BOOTIF=";
+	}
+}
+
+/* An earlier try, or an ip= of its own, may have set it up. */
+static const char *find_lower(const struct boot *b, const struct hunt_goal *goal)
+{
+	for (size_t i = 0; i < b->net.cards_count; i++) {
+		const char *name = b->net.cards[i].interface;
+		struct net_card card;
+
+		if (!b->net.cards[i].is_vlan && net_card_read(name, &card) &&
+		    (goal->mac != NULL ? memcmp(card.mac, goal->mac, 6) == 0
+				       : goal->device != NULL && strcmp(name, goal->device) == 0))
+			return name;
+	}
+	return NULL;
+}
+
+/* The card below the VLAN, up, and the VLAN on it. The name of the card, or NULL with words left.
+ */
+static const char *make_vlan(struct boot *b, bool is_boot)
+{
+	const struct cmdline_vlan *v = &b->cmdline.vlan;
+	struct hunt_goal goal = { .patience_s = patience_s(b, is_boot) };
+	struct hunt_result found;
+	struct boot_card *card;
+	const char *lower;
+	int r;
+
+	name_lower(&b->cmdline, &goal);
+	lower = find_lower(b, &goal);
+	if (lower == NULL) {
+		r = net_hunt(b, &goal, &found);
+		card = r == 0 ? add_card(b, &found.card) : NULL;
+		if (card == NULL) {
+			leave_words(b, r, goal.patience_s);
+			return NULL;
+		}
+		lower = card->interface;
+	}
+	if (modules_load("8021q", NULL) < 0)
+		log_debug("network: no 8021q");
+	r = rtnl_add_vlan(v->name, lower, v->id);
+	if (r < 0 && r != -EEXIST) {
+		lastwords_leave(&b->words,
+				"VLANs need the module 8021q in the initramfs: build it again "
+				"(nbdroot initramfs)",
+				"%s: cannot make VLAN %u on %s: %s", v->name, v->id, lower,
+				strerror(-r));
+		return NULL;
+	}
+	log_info("network: %s is VLAN %u on %s", v->name, v->id, lower);
+	return lower;
+}
+
+static bool is_vlan(const struct boot *b, const struct cmdline_net *n)
+{
+	const char *vlan = b->cmdline.vlan.name;
+
+	if (vlan == NULL || n->has_mac)
+		return false;
+	return n->device == NULL || strcmp(n->device, vlan) == 0;
+}
+
+static int bring_up(struct boot *b, const struct cmdline_net *n, bool is_boot)
+{
+	const struct cmdline *c = &b->cmdline;
+	uint64_t began_ns = clock_now_ns();
+	struct hunt_goal goal = { .device = n->device,
+				  .mac = n->has_mac ? n->mac : NULL,
+				  .why = "ip=",
+				  .net = n,
+				  .wants_root_path = is_boot && c->root.kind == ROOT_DHCP,
+				  .patience_s = patience_s(b, is_boot) };
+	struct hunt_result found;
+	const char *lower = NULL;
+	struct boot_card *card;
+	uint64_t ms;
+	int r;
+
+	if (is_vlan(b, n)) {
+		goal.device = c->vlan.name;
+		goal.why = "vlan=";
+		lower = make_vlan(b, is_boot);
+		if (lower == NULL)
+			return LASTWORDS_FAILED;
+	} else if (c->has_bootif && (n->device == NULL || c->nets_count < 2) && !n->has_mac) {
+		goal.device = NULL;
+		goal.mac = c->bootif;
+		goal.why = "BOOTIF=";
+	}
+	r = net_hunt(b, &goal, &found);
+	if (r != 0)
+		return leave_words(b, r, goal.patience_s);
+
+	log_info("network card %s (%s), link %s", found.card.name, found.card.mac_text,
+		 found.card.has_link ? "up" : "not seen (going on without)");
+	if (found.has_lease && found.lease.left_out[0] != '\0')
+		log_warn("network: the DHCP server %s sends what no machine can use: %s (left out)",
+			 found.lease.lease.server, found.lease.left_out);
+	card = add_card(b, &found.card);
+	if (card == NULL)
+		return lastwords_leave(&b->words, NULL, "more network cards than ip= can have");
+	r = set_up(b, card, n, &found);
+	if (r != 0) {
+		b->net.cards_count--;
+		return r;
+	}
+	if (is_boot) {
+		set_boot_card(b, card, n, &found);
+		set_hostname(b);
+	}
+	start_keeper(card, n, lower);
+	ms = (clock_now_ns() - began_ns) / CLOCK_NS_PER_MS;
+	log_info("network: %s has address %s (%s)%s%s, %u.%u s", card->interface,
+		 found.has_lease ? found.lease.lease.address : n->address,
+		 found.has_lease ? "DHCP" : "ip=",
+		 is_boot && b->net.hostname[0] != '\0' ? ", name " : "",
+		 is_boot ? b->net.hostname : "", (unsigned int)(ms / 1000),
+		 (unsigned int)(ms % 1000 / 100));
+	return 0;
+}
+
+/* ---- all of them ---------------------------------------------------------------------------- */
+
+/* Which ip= is the root's: bootdev=, else the VLAN's, else BOOTIF's (in no card's name), else the
+ * first. */
+static size_t find_boot_net(const struct boot *b, const struct cmdline_net *nets, size_t count)
+{
+	const struct cmdline *c = &b->cmdline;
+
+	for (size_t i = 0; c->bootdev != NULL && i < count; i++)
+		if (nets[i].device != NULL && strcmp(nets[i].device, c->bootdev) == 0)
+			return i;
+	for (size_t i = 0; c->vlan.name != NULL && i < count; i++)
+		if (nets[i].device != NULL && strcmp(nets[i].device, c->vlan.name) == 0)
+			return i;
+	for (size_t i = 0; c->has_bootif && i < count; i++)
+		if (nets[i].has_mac ? memcmp(nets[i].mac, c->bootif, 6) == 0
+				    : nets[i].device == NULL)
+			return i;
+	return 0;
+}
+
 int net_up(struct boot *b)
 {
-	struct net_card card;
-	int r = net_card_set_up("lo");
+	const struct cmdline *c = &b->cmdline;
+	const struct cmdline_net *nets = c->nets_count > 0 ? c->nets : &any_net;
+	size_t count = c->nets_count > 0 ? c->nets_count : 1;
+	size_t boot = find_boot_net(b, nets, count);
+	int r = net_card_set_up("lo", NULL);
 
 	if (r < 0)
 		log_warn("lo: cannot be brought up: %s", strerror(-r));
 	/* When DHCP moves the machine inside its network, the new address must outlive the old. */
 	if (fd_write_file("/proc/sys/net/ipv4/conf/all/promote_secondaries", "1") < 0)
 		log_debug("network: promote_secondaries cannot be set");
-	if (b->cmdline.ip == CMDLINE_IP_NONE) {
+	if (nets[boot].how == CMDLINE_IP_NONE) {
 		log_info("network: left alone (ip=none)");
-		set_hostname(b);
 		return 0;
 	}
-
-	if (pick_card(b, &card) != 0)
-		return LASTWORDS_FAILED;
-	snprintf(b->net.interface, sizeof(b->net.interface), "%s", card.name);
-	snprintf(b->net.mac, sizeof(b->net.mac), "%s", card.mac_text);
-	log_info("network card %s (%s), link %s", card.name, card.mac_text,
-		 card.has_link ? "up" : "not seen (going on without)");
-
-	r = b->cmdline.ip == CMDLINE_IP_STATIC ? set_static(b) : wait_for_lease(b);
-	if (r != 0)
-		return r;
-	set_hostname(b);
-	log_info("network: %s has address %s (%s)%s%s", b->net.interface, b->net.address,
-		 b->cmdline.ip == CMDLINE_IP_STATIC ? "ip=" : "DHCP",
-		 b->net.hostname[0] != '\0' ? ", name " : "", b->net.hostname);
+	if (b->net.interface[0] == '\0') {
+		r = bring_up(b, &nets[boot], true);
+		if (r != 0)
+			return r;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (i != boot && nets[i].how != CMDLINE_IP_NONE &&
+		    bring_up(b, &nets[i], false) != 0)
+			log_warn("network: %s: %s (going on, for the root does not hang on it)",
+				 nets[i].device != NULL ? nets[i].device : "ip=", b->words.why);
 	return 0;
 }

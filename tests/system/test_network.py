@@ -337,6 +337,7 @@ def test_address_that_the_dhcp_server_takes_back_is_given_up_and_another_taken(
         booted, dhcp, network):
     server = dhcp(lease_s=30)
     guest, job = booted("ip=dhcp")
+    server.wait_acks(2, 20)  # init's, and the one of who renews it
     server.kill()
     refuser = subprocess.Popen(network.inside(sys.executable, "-c", REFUSING_DHCP_SERVER),
                                stdout=subprocess.PIPE)

@@ -17,7 +17,7 @@ TEST(an_nbd_uri_is_the_root_as_it_stands)
 	CHECK_STR(c.root.fstype, "");
 	CHECK_STR(c.root.options, "");
 	CHECK(!c.is_rw);
-	CHECK_EQ(c.ip, CMDLINE_IP_DHCP);
+	CHECK_EQ(c.nets_count, 0);
 }
 
 TEST(file_system_and_options_of_a_uri_come_from_rootfstype_and_rootflags)
@@ -420,106 +420,6 @@ TEST(a_fallback_uri_fits_exactly_or_not_at_all)
 
 	CHECK_EQ(cmdline_fallback_uri("nbd://a/x", "b", out, sizeof(out)), 0);
 	CHECK_EQ(cmdline_fallback_uri("nbd://a/x", "b", out, sizeof(out) - 1), -ENOSPC);
-}
-
-/* ---- network ---- */
-
-TEST(ip_asks_by_dhcp_in_all_its_spellings)
-{
-	static const char *const dhcp[] = { "ip=dhcp",     "ip=on", "ip=any",
-					    "ip=",         "ip",    "ip=:::::eth1:dhcp",
-					    "ip=eth1:dhcp" };
-	char text[128];
-
-	for (size_t i = 0; i < ARRAY_SIZE(dhcp); i++) {
-		snprintf(text, sizeof(text), "root=nbd://s/x %s", dhcp[i]);
-		CHECK_EQ(cmdline_parse(&c, text), 0);
-		CHECK_EQ(c.ip, CMDLINE_IP_DHCP);
-	}
-	CHECK_STR(c.ip_interface, "eth1");
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x ip=none"), 0);
-	CHECK_EQ(c.ip, CMDLINE_IP_NONE);
-}
-
-TEST(a_static_address_is_read_as_the_kernel_reads_it)
-{
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x "
-				   "ip=192.0.2.7::192.0.2.1:255.255.255.128:pc7:eth1:none:9.9.9.9"),
-		 0);
-	CHECK_EQ(c.ip, CMDLINE_IP_STATIC);
-	CHECK_STR(c.ip_address, "192.0.2.7");
-	CHECK_STR(c.ip_gateway, "192.0.2.1");
-	CHECK_EQ(c.ip_prefix, 25);
-	CHECK_STR(c.ip_host, "pc7");
-	CHECK_STR(c.ip_interface, "eth1");
-	CHECK_EQ(c.dns_count, 1);
-	CHECK_STR(c.dns[0], "9.9.9.9");
-}
-
-TEST(a_mask_is_a_prefix_or_left_to_the_class)
-{
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x ip=192.0.2.7:::26"), 0);
-	CHECK_EQ(c.ip_prefix, 26);
-	CHECK_NULL(c.ip_gateway);
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x ip=10.1.2.3"), 0);
-	CHECK_EQ(c.ip_prefix, 8);
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x ip=172.16.0.1"), 0);
-	CHECK_EQ(c.ip_prefix, 16);
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x ip=192.0.2.1:::0.0.0.0"), 0);
-	CHECK_EQ(c.ip_prefix, 0);
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x ip=192.0.2.1:::255.255.255.255"), 0);
-	CHECK_EQ(c.ip_prefix, 32);
-}
-
-TEST(what_makes_no_sense_in_ip_is_named)
-{
-	static const struct {
-		const char *text, *part;
-	} bad[] = {
-		{ "ip=300.1.1.1::::", "300.1.1.1" },
-		{ "ip=10.0.0.1:::255.0.255.0", "255.0.255.0" },
-		{ "ip=10.0.0.1:::33", "33" },
-		{ "ip=10.0.0.1::gw:24", "gateway" },
-		{ "ip=10.0.0.1:::24:h:e:static", "static" },
-		{ "ip=10.0.0.1:::24:h:e:none:dns", "name server" },
-		{ "ip=:::::eth0:none", "forbids" },
-		{ "ip=[2001:db8::1]:::64", "IPv6" },
-		{ "ip=1:2:3:4:5:6:7:8:9:10:11", "fields" },
-	};
-	char text[128];
-
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		snprintf(text, sizeof(text), "root=nbd://s/x %s", bad[i].text);
-		CHECK_EQ(cmdline_parse(&c, text), CMDLINE_E_BAD);
-		CHECK_HAS(c.problem, bad[i].part);
-	}
-}
-
-TEST(bootif_is_a_mac_with_or_without_the_hardware_type)
-{
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x BOOTIF=01-52-54-00-12-Ab-fF"), 0);
-	CHECK(c.has_bootif);
-	CHECK(memcmp(c.bootif, "\x52\x54\x00\x12\xab\xff", 6) == 0);
-	CHECK_EQ(cmdline_parse(&c, "root=nbd://s/x BOOTIF=52:54:00:12:34:56"), 0);
-	CHECK(memcmp(c.bootif, "\x52\x54\x00\x12\x34\x56", 6) == 0);
-}
-
-TEST(a_bootif_of_another_length_or_type_is_refused)
-{
-	static const char *const bad[] = { "01-52-54-00-12-34-5",
-					   "01-52-54-00-12-34-566",
-					   "20-52-54-00-12-34-56",
-					   "01-52-54-00-12-34-5g",
-					   "52-54-00-12-34.56",
-					   "eth0",
-					   "" };
-	char text[128];
-
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		snprintf(text, sizeof(text), "root=nbd://s/x BOOTIF=%s", bad[i]);
-		CHECK_EQ(cmdline_parse(&c, text), CMDLINE_E_BAD);
-		CHECK(!c.has_bootif);
-	}
 }
 
 /* ---- the rest ---- */
