@@ -87,19 +87,15 @@ NBDROOT_LIB := server-tools/nbdroot/ask.c server-tools/nbdroot/blockmap.c server
 NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)
 
 # Tests of units: each a program, linked with proto/, base/ and what stands behind it.
-UNIT_TESTS := test-backoff test-blockmap test-cmdline test-cmdline-net test-config test-control test-cpio test-ending test-epoch \
+UNIT_TESTS := test-backoff test-blockmap test-cmdline test-cmdline-net test-config test-control test-cpio test-dhcp test-ending test-epoch \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-lease test-log \
 	test-metrics test-modules test-notify test-options test-parse test-pattern test-reply \
 	test-request test-roots test-sandbox test-session test-session-data test-stats test-takeover \
-	test-uri test-whoami test-wire
-INIT_LIB := init/ask.c init/attach.c init/blockfs.c init/blockfs-head.c init/cmdline.c init/cmdline-net.c \
-	init/dhcp.c init/exitrd.c init/firmware.c init/fsck.c init/fsck-plan.c init/hold.c init/lastwords.c \
-	init/lease.c init/machine-id.c init/modules.c init/mounts.c init/net.c init/net-card.c init/net-dhcp.c \
-	init/net-hunt.c init/net-keep.c init/newroot.c init/nfs.c init/nfs-options.c init/nfs-try.c \
-	init/overlay.c init/proc.c init/root-find.c init/root-spec.c init/rtnl.c init/runtime-host.c \
-	init/runtime-net.c init/runtime-units.c init/substitute.c init/uevent.c init/unmount.c init/values.c \
-	init/wait.c
+	test-uevent test-uri test-whoami test-wire
+UNIT_test-cmdline := $(filter init/cmdline% init/root-spec.c init/substitute.c,$(INIT_LIB))
+UNIT_test-cmdline-net := $(filter init/cmdline% init/root-spec.c,$(INIT_LIB))
+UNIT_test-roots := $(addprefix init/,blockfs-head.c fsck-plan.c machine-id.c nfs-options.c root-spec.c)
 REPORT_SRC := $(addprefix server-tools/nbdserve/,report.c report-prometheus.c service.c stats.c)
 UNIT_test-control := server-tools/nbdserve/control.c $(REPORT_SRC)
 UNIT_test-metrics := server-tools/nbdserve/metrics.c $(REPORT_SRC)
@@ -114,16 +110,18 @@ UNIT_TESTS += test-netboot-config test-netboot-text
 UNIT_test-netboot-config := $(NETBOOT_TEXT)
 UNIT_test-netboot-text := $(NETBOOT_TEXT)
 UNIT_test-modules := server-tools/nbdroot/modules.c
+UNIT_test-dhcp := init/dhcp.c
 UNIT_test-ending := nbdclient/ending.c
 UNIT_test-epoch := nbdclient/epoch.c
 UNIT_test-identity := nbdclient/identity.c
 UNIT_test-lease := init/lease.c
 UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
 UNIT_test-session := nbdclient/session.c
+UNIT_test-uevent := init/firmware.c init/uevent.c
 UNIT_test-uri := nbdclient/uri.c
 UNIT_test-whoami := nbdclient/whoami.c
-FUZZERS := fuzz-cmdline fuzz-control fuzz-handshake-client fuzz-handshake-server fuzz-lease fuzz-metrics \
-	fuzz-netboot fuzz-request fuzz-serve
+FUZZERS := fuzz-cmdline fuzz-control fuzz-dhcp fuzz-handshake-client fuzz-handshake-server fuzz-lease \
+	fuzz-metrics fuzz-netboot fuzz-request fuzz-serve
 # What stands behind a target that includes the source under test.
 FUZZ_fuzz-control := $(REPORT_SRC)
 FUZZ_fuzz-metrics := $(REPORT_SRC)

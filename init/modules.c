@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 /*
  * With nbds_max=0 the driver makes a device when nbdclient connects it, so that nobody can have
@@ -28,7 +29,7 @@ static struct {
 	char loaded[512]; /* names since the last line about them */
 	size_t loaded_count;
 
-	int uevent_fd;   /* 0: not opened yet; -1: cannot be */
+	int uevent_fd; /* 0: not opened yet; -1: cannot be */
 	/* The child that loads in the background says when each of these is done. */
 	bool has_child;
 	int child_fd;
@@ -346,6 +347,7 @@ static void load_the_rest(int done_fd)
 	if (load_nbd() != 0)
 		log_debug("modules: no nbd");
 	say_done(done_fd);
+	(void)nice(10); /* on one processor, the network goes first */
 	if (load("fs-ext4", NULL, 0) < 0)
 		log_debug("modules: no ext4");
 	say_done(done_fd);

@@ -88,9 +88,10 @@ static struct port *port_of(struct hunt *h, const struct net_card *card)
 static void bring_up(struct hunt *h, struct port *p)
 {
 	const struct cmdline_net *n = h->goal->net;
-	const char *name = p->card.name;
+	char name[IF_NAMESIZE];
 	int r = 0;
 
+	snprintf(name, sizeof(name), "%s", p->card.name);
 	if (n != NULL && n->has_new_mac)
 		r = net_card_set_mac(name, n->new_mac);
 	if (r == 0 && n != NULL && n->mtu != 0)
