@@ -117,7 +117,7 @@ size_t dhcp_write(const struct dhcp_request *q, uint8_t out[static DHCP_MESSAGE_
 		put_u32(number, q->server);
 		used = put_option(out, used, OPT_SERVER, number, 4);
 	}
-	put_u16(number, DHCP_REPLY_MAX - 28); /* less IP's and UDP's heads */
+	put_u16(number, DHCP_MESSAGE_MAX); /* more would not be udhcpc's lease */
 	used = put_option(out, used, OPT_MAX_SIZE, number, 2);
 	used = put_option(out, used, OPT_VENDOR, vendor, sizeof(vendor) - 1);
 	if (q->host != NULL)
