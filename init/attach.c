@@ -3,6 +3,7 @@
 #include "attach.h"
 #include "proc.h"
 #include "root-find.h"
+#include "wait.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -142,9 +143,36 @@ static pid_t start_client(const struct boot *b, const struct boot_device *d, con
 	return proc_spawn(NBDCLIENT, argv, &(struct proc_options){ .stderr_fd = stderr_fd });
 }
 
+/* "cannot reach server 10.0.0.1:10809: Connection refused (waiting for it, ...)", in wait.h's
+ * grammar. */
+static void say_waiting(struct wait *w, const char *node, const char *uri, const char *last)
+{
+	static const char unreachable[] = "cannot reach server ";
+	char what[LASTWORDS_MAX], state[LASTWORDS_MAX];
+	const char *why;
+
+	if (!wait_is_due(w))
+		return;
+	snprintf(what, sizeof(what), "%s", uri);
+	snprintf(state, sizeof(state), "%s", *last != '\0' ? last : "no answer yet");
+	why = strstr(last, ": ");
+	if (strncmp(last, unreachable, strlen(unreachable)) == 0 && why != NULL) {
+		last += strlen(unreachable);
+		snprintf(what, sizeof(what), "the NBD server %.*s", (int)(why - last), last);
+		why += 2;
+		if (strncmp(why, "Connection refused", 18) == 0)
+			snprintf(state, sizeof(state), "refused");
+		else
+			snprintf(state, sizeof(state), "%.*s", (int)strcspn(why, "("), why);
+	}
+	for (size_t end = strlen(state); end > 0 && state[end - 1] == ' ';)
+		state[--end] = '\0';
+	wait_say(w, node, what, state, NULL);
+}
+
 /* Runs nbdclient until it has gone to the background or given up. Its status, or negative errno. */
 static int run_client(const struct boot *b, const struct boot_device *d, const char *node,
-		      struct said *said)
+		      struct said *said, struct wait *w)
 {
 	char shown[LASTWORDS_MAX] = "", fresh[LASTWORDS_MAX] = "";
 	int status, r;
@@ -169,6 +197,8 @@ static int run_client(const struct boot *b, const struct boot_device *d, const c
 			log_warn("%s: %s", node, shown);
 		}
 		snprintf(fresh, sizeof(fresh), "%s", said->last);
+		if (r == -ETIMEDOUT)
+			say_waiting(w, node, d->uri, said->last);
 	} while (r == -ETIMEDOUT);
 	return r < 0 ? r : status;
 }
@@ -195,13 +225,14 @@ static int attach_one(struct boot *b, size_t index)
 {
 	struct boot_device *d = &b->devices[index];
 	char node[32], last[LASTWORDS_MAX] = "";
-	uint64_t bytes = 0, started_ns;
+	uint64_t bytes = 0;
+	struct wait w;
 
 	snprintf(node, sizeof(node), "/dev/nbd%zu", index);
-	started_ns = clock_now_ns();
+	wait_start(&w);
 	for (;;) {
 		struct said said = { .fd = -1 };
-		int status = run_client(b, d, node, &said);
+		int status = run_client(b, d, node, &said, &w);
 
 		if (said.fd >= 0)
 			close(said.fd);
@@ -216,12 +247,13 @@ static int attach_one(struct boot *b, size_t index)
 		/* 2: the URI makes no sense; 126, 127: it could not even be executed. */
 		if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) > 125))
 			return lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
-		if (b->cmdline.wants_shell &&
-		    clock_now_ns() - started_ns >= BOOT_PATIENCE_S * CLOCK_NS_PER_S)
+		if (b->cmdline.wants_shell && wait_s(&w) >= BOOT_PATIENCE_S)
 			return lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
 		/* Refused: perhaps an export that is yet to be made. The same words only once. */
 		if (strcmp(last, said.last) != 0)
 			log_error("%s: %s (trying again every %d s)", d->uri, said.last, RETRY_S);
+		else
+			say_waiting(&w, node, d->uri, said.last);
 		snprintf(last, sizeof(last), "%s", said.last);
 		proc_sleep_ms(RETRY_S * 1000);
 	}

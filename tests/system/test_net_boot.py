@@ -328,6 +328,18 @@ def test_waiting_is_said_rarely_and_is_no_failure(boot, network):
     assert "cannot boot" not in guest.log()
 
 
+def test_server_that_is_away_is_waited_for_in_the_same_words(boot, network, images):
+    guest = boot(f"root={URI} {STATIC} panic=1")
+    guest.wait_log("/dev/nbd0: waiting for the NBD server 10.77.0.1:10809, refused, 3 s", 30)
+    server = lab.Server(network, images)
+    server.start()
+    try:
+        guest.wait_ready()
+    finally:
+        server.close()
+    assert guest.log().count("Linux version") == 1, "it has restarted"
+
+
 def test_times_of_the_boot_are_its_last_words(boot, images_server):
     guest = boot(f"root={URI} {STATIC}")
     guest.wait_ready()
