@@ -8,6 +8,7 @@
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 
 enum {
 	RETRY_EVERY_S = 30,
+	MEMORY_SHORT_MIB = 24,
 	SHELL_PAUSE_MS = 3000, /* after one that ended at once: the console has nobody to type */
 };
 
@@ -73,6 +75,32 @@ static void say_field(const char *label, const char *text)
 	}
 }
 
+/* KiB of a line of /proc/meminfo. */
+static unsigned long memory_kib(const char *meminfo, const char *name)
+{
+	const char *at = strstr(meminfo, name);
+
+	return at != NULL ? strtoul(at + strlen(name), NULL, 10) : ULONG_MAX;
+}
+
+/* Most that fails for want of memory gives another reason: a file that is not there, a signal. */
+static bool is_memory_short(char *words, size_t size)
+{
+	char text[4096];
+	unsigned long available;
+
+	if (fd_read_file("/proc/meminfo", text, sizeof(text)) < 0)
+		return false;
+	available = memory_kib(text, "MemAvailable:");
+	if (available >= MEMORY_SHORT_MIB * 1024UL)
+		return false;
+	snprintf(words, size,
+		 "the machine has %lu MiB of memory for its system, and %lu MiB of them are free: "
+		 "that may be the reason",
+		 memory_kib(text, "MemTotal:") / 1024, available / 1024);
+	return true;
+}
+
 static _Noreturn void restart(void)
 {
 	sync();
@@ -116,17 +144,19 @@ void lastwords_speak(struct lastwords *w, const char *step, const char *name, co
 		say_field("step:", text);
 		say_field("why:", w->why);
 		say_field("try:", w->hint[0] != '\0' ? w->hint : step_hint);
+		if (is_memory_short(text, sizeof(text)))
+			say_field("mem:", text);
 		if (p->wants_shell)
 			snprintf(text, sizeof(text),
 				 "a shell; when you leave it, the step is tried again");
-		else if (p->has_panic && p->panic_s != 0)
-			snprintf(text, sizeof(text), "restart in %d s (panic=)",
-				 p->panic_s < 0 ? 0 : p->panic_s);
 		else if (p->can_retry)
 			snprintf(text, sizeof(text),
 				 "the step is tried again every %d s; rd.shell on the kernel "
 				 "command line gives a shell here",
 				 RETRY_EVERY_S);
+		else if (p->has_panic && p->panic_s != 0)
+			snprintf(text, sizeof(text), "restart in %d s (panic=)",
+				 p->panic_s < 0 ? 0 : p->panic_s);
 		else
 			snprintf(text, sizeof(text),
 				 "nothing: restart the machine when this is repaired; rd.shell on "
@@ -141,7 +171,8 @@ void lastwords_speak(struct lastwords *w, const char *step, const char *name, co
 		w->said[0] = '\0';
 		return;
 	}
-	if (p->has_panic && p->panic_s != 0) {
+	/* What may heal by itself does so while the words stay; a restart would not be sooner. */
+	if (!p->can_retry && p->has_panic && p->panic_s != 0) {
 		if (p->panic_s > 0)
 			proc_sleep_ms((unsigned int)p->panic_s * 1000);
 		restart();

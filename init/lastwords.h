@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The one way a boot fails: say which step, why, and what to try, on the console and in the
- * kernel's log; then a shell (rd.shell), a restart (panic=), or the words stay on the screen
- * and the step is tried again every half minute, in case somebody repaired what it waits for.
- * Never exits: a PID 1 that does is a kernel panic, and the reason scrolls away.
+ * kernel's log. Then a shell (rd.shell); or the words stay on the screen, and the step is tried
+ * again every half minute, in case somebody repaired what it waits for; or, with a step for which
+ * that makes no sense, a restart (panic=). Never exits: a PID 1 that does is a kernel panic, and
+ * the reason scrolls away.
  */
 #ifndef INIT_LASTWORDS_H
 #define INIT_LASTWORDS_H

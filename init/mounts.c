@@ -100,7 +100,7 @@ static int copy_file(const char *from, const char *to)
 	return n < 0 ? -errno : 0;
 }
 
-int mounts_keep(struct boot *b)
+static int fill_keep(struct boot *b)
 {
 	/* The exit path needs the empty ones: systemd-shutdown mounts things there. */
 	static const char *const folders[] = { "bin", "sbin", "etc", "dev",     "proc",
@@ -152,4 +152,13 @@ int mounts_keep(struct boot *b)
 	if (symlink(BOOT_STATE "/resolv.conf", "/etc/resolv.conf") != 0)
 		log_warn("/etc/resolv.conf: cannot make the link: %s", strerror(errno));
 	return 0;
+}
+
+int mounts_keep(struct boot *b)
+{
+	int r = fill_keep(b);
+
+	if (r != 0) /* the next try begins with an empty one, not with one on top of this */
+		(void)umount2(BOOT_KEEP, MNT_DETACH);
+	return r;
 }

@@ -346,3 +346,38 @@ def test_times_of_the_boot_are_its_last_words(boot, images_server):
     line = re.search(r"nbdroot: boot: (kernel .*)", guest.log()).group(1)
     parts = dict(re.findall(r"(\w+) (\d+\.\d) s", line))
     assert float(parts["together"]) >= float(parts["kernel"]) > 0, line
+
+
+def test_what_cannot_heal_restarts_after_panic_seconds_and_what_can_is_tried_again(
+        boot, network, tmp_path):
+    guest = boot("root= panic=2")
+    guest.wait_log("next: restart in 2 s (panic=)", 20)
+    lab.wait_until(lambda: guest.log().count("Linux version") > 1, 20, "the restart")
+    power_cut(guest)
+    server = lab.Server(network, {"root": lab.make_image(tmp_path / "empty.img", "16M")})
+    server.start()
+    try:
+        guest = boot(f"root={URI} {STATIC} panic=2")
+        guest.wait_log("next: the step is tried again every 30 s", 20)
+        time.sleep(4)
+        assert guest.log().count("Linux version") == 1
+    finally:
+        server.close()
+
+
+def test_last_words_tell_of_memory_that_is_too_little(network, initrd):
+    words = "MiB of memory for its system, and"
+    for memory, is_short in (("40M", True), ("192M", False)):
+        guest = lab.Guest(network, memory=memory, initrd=initrd, append="root=")
+        try:
+            guest.wait_log("next:", 30)
+            assert (words in guest.log()) == is_short
+        finally:
+            guest.close()
+
+
+def test_quiet_shows_errors_and_keeps_the_rest_in_the_log(boot, images_server):
+    guest = boot(f"root={URI} {STATIC} quiet")
+    guest.wait_ready()
+    assert "nbdroot: network" not in guest.log()
+    assert "nbdroot: network: vec0 has address" in guest.run("dmesg")
