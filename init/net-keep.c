@@ -41,6 +41,8 @@ enum {
 	LINK_DOWN_MS = 3000, /* for who takes the card down to change something about it */
 	AGAIN_MS = 1000,     /* the same once more: doubled each time */
 	AGAIN_MAX_MS = 60000,
+	/* init has the first lease: who renews it lets the boot have the processors first. */
+	DHCP_FIRST_MS = 1000,
 	CALM_S = 120, /* without it, the doubling begins anew */
 	READ_MAX = 8192,
 };
@@ -462,7 +464,7 @@ int net_keep_run(const char *interface, const char *how, char *const options[])
 	k.index = if_nametoindex(k.name);
 	k.is_up = true;
 	k.check_ns = CLOCK_NEVER;
-	k.dhcp_ns = k.is_dhcp ? 0 : CLOCK_NEVER;
+	k.dhcp_ns = k.is_dhcp ? clock_now_ns() + DHCP_FIRST_MS * CLOCK_NS_PER_MS : CLOCK_NEVER;
 
 	/* From here on it never ends by itself. */
 	for (;;) {

@@ -337,7 +337,8 @@ def test_address_that_the_dhcp_server_takes_back_is_given_up_and_another_taken(
         booted, dhcp, network):
     server = dhcp(lease_s=30)
     guest, job = booted("ip=dhcp")
-    server.wait_acks(2, 20)  # init's, and the one of who renews it
+    lab.wait_until(lambda: "lease_s=" in guest.run("cat /run/nbdroot/lease.vec0"), 20 * SLACK,
+                   "udhcpc to take init's lease over")
     server.kill()
     refuser = subprocess.Popen(network.inside(sys.executable, "-c", REFUSING_DHCP_SERVER),
                                stdout=subprocess.PIPE)
@@ -361,6 +362,7 @@ def test_address_that_the_dhcp_server_takes_back_is_given_up_and_another_taken(
 def test_dhcp_client_survives_every_signal_but_sigkill_and_then_comes_back(booted, dhcp):
     dhcp()
     guest, job = booted("ip=dhcp")
+    lab.wait_until(lambda: pids(guest, "@/udhcpc"), 5 * SLACK, "udhcpc")
     keeper, client = pids(guest, "@nbdroot-net"), pids(guest, "@/udhcpc")
     assert len(keeper) == 1 and len(client) == 1
     for name in ("STOP", "CONT", "HUP", "INT", "TERM", "USR1", "USR2"):
@@ -394,6 +396,7 @@ def test_card_that_gets_another_name_keeps_its_lease(booted, dhcp):
 def test_resident_of_the_card_is_locked_spared_and_needs_nothing_of_the_root(booted, dhcp):
     dhcp()
     guest, job = booted("ip=dhcp")
+    lab.wait_until(lambda: pids(guest, "@/udhcpc"), 5 * SLACK, "udhcpc")
     for name in ("@nbdroot-net", "@/udhcpc"):
         pid = pids(guest, name)[0]
         assert guest.run(f"readlink /proc/{pid}/root") == "/run/initramfs\n"
