@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See attach.h. */
 #include "attach.h"
+#include "modules.h"
 #include "proc.h"
 #include "root-find.h"
 #include "wait.h"
@@ -279,6 +280,8 @@ int attach_all(struct boot *b)
 		if (r != 0)
 			b->root_name[0] = '\0';
 	}
+	if (r == 0 && b->devices_count > 0)
+		r = modules_wait_for_nbd(b);
 	for (size_t i = 0; r == 0 && i < b->devices_count; i++)
 		if (!b->devices[i].is_attached)
 			r = attach_one(b, i);

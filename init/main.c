@@ -24,7 +24,6 @@
 #include <sys/utsname.h>
 
 static int cmdline_load(struct boot *b);
-static int attach(struct boot *b);
 static int start_real_init(struct boot *b);
 
 static const struct step {
@@ -46,7 +45,7 @@ static const struct step {
 	  ".../lib/modules/VERSION" },
 	{ "network", "bring up the network", net_up, true,
 	  "look at ip= and BOOTIF= on the kernel command line, and at the network card" },
-	{ "attach", "attach the network block devices", attach, true,
+	{ "attach", "attach the network block devices", attach_all, true,
 	  "look at root=, nbdroot.mount= and rpmdb= on the kernel command line, and at the "
 	  "server" },
 	{ "mount", "mount the root", newroot_mount, true,
@@ -89,14 +88,6 @@ static int cmdline_load(struct boot *b)
 	if (r != 0)
 		return lastwords_leave(&b->words, NULL, "%s", b->cmdline.problem);
 	return check_break(b);
-}
-
-/* The driver was loading meanwhile. */
-static int attach(struct boot *b)
-{
-	int r = modules_wait_for_nbd(b);
-
-	return r != 0 ? r : attach_all(b);
 }
 
 /* How long each step took, and when this program began, since the kernel did. */

@@ -262,7 +262,7 @@ static bool has_line_ending_in(const char *path, const char *word)
 }
 
 /* What the child loads first, in this order. */
-enum { CHILD_NBD = 1, CHILD_EXT4 = 2 };
+enum { CHILD_NBD = 1, CHILD_FILESYSTEMS = 2 };
 
 /* Until it has done that, or has ended: it may be loading just what we want. */
 static void wait_for_child(unsigned int what)
@@ -289,7 +289,7 @@ bool modules_have_filesystem(const char *fstype)
 
 	if (has_line_ending_in("/proc/filesystems", fstype))
 		return true;
-	wait_for_child(CHILD_EXT4);
+	wait_for_child(CHILD_FILESYSTEMS);
 	if (has_line_ending_in("/proc/filesystems", fstype))
 		return true;
 	snprintf(alias, sizeof(alias), "fs-%s", fstype);
@@ -336,20 +336,34 @@ static int load_nbd(void)
 	return has_nbd() ? 0 : load("nbd", NBD_OPTIONS, 0);
 }
 
+/* Whether there will be a network block device, as far as the command line tells. */
+static bool needs_nbd(const struct cmdline *c)
+{
+	return c->root.kind != ROOT_NFS || c->mounts_count > 0 || c->rpmdb.uri != NULL ||
+	       c->overlay == CMDLINE_OVERLAY_DEVICE;
+}
+
 static void say_done(int fd)
 {
 	if (write(fd, "\n", 1) < 0)
 		log_debug("modules: %s", strerror(errno));
 }
 
-static void load_the_rest(int done_fd)
+static void load_the_rest(const struct cmdline *c, int done_fd)
 {
+	static const char *const nfs[] = { "fs-nfs", "nfsv3", "nfsv4" };
+
 	if (load_nbd() != 0)
 		log_debug("modules: no nbd");
 	say_done(done_fd);
 	(void)nice(10); /* on one processor, the network goes first */
-	if (load("fs-ext4", NULL, 0) < 0)
+	for (size_t i = 0; c->root.kind == ROOT_NFS && i < ARRAY_SIZE(nfs); i++)
+		if (load(nfs[i], NULL, 0) < 0)
+			log_debug("modules: no %s", nfs[i]);
+	if (needs_nbd(c) && load("fs-ext4", NULL, 0) < 0)
 		log_debug("modules: no ext4");
+	if (c->overlay != CMDLINE_OVERLAY_NONE && load("fs-overlay", NULL, 0) < 0)
+		log_debug("modules: no overlay");
 	say_done(done_fd);
 	log_loaded();
 	/* USB hosts and what is behind slow buses: their cards are news to our parent. */
@@ -358,7 +372,7 @@ static void load_the_rest(int done_fd)
 }
 
 /* Two processors load twice as fast, and on one the network's waits are used. */
-static void start_child(void)
+static void start_child(const struct cmdline *c)
 {
 	int ends[2];
 	pid_t pid;
@@ -370,7 +384,7 @@ static void start_child(void)
 	pid = fork();
 	if (pid == 0) {
 		close(ends[0]);
-		load_the_rest(ends[1]);
+		load_the_rest(c, ends[1]);
 		_exit(0);
 	}
 	close(ends[1]);
@@ -406,7 +420,8 @@ int modules_up(struct boot *b)
 	char trees[256];
 
 	uname(&u);
-	if (!has_nbd() && !is_known("nbd")) {
+	if (needs_nbd(&b->cmdline) && b->cmdline.root.kind != ROOT_DHCP && !has_nbd() &&
+	    !is_known("nbd")) {
 		if (has_tree)
 			return lastwords_leave(
 				&b->words, NULL,
@@ -431,7 +446,7 @@ int modules_up(struct boot *b)
 			 u.release);
 		return 0;
 	}
-	start_child();
+	start_child(&b->cmdline);
 	coldplug(state.has_child); /* without one, all of them */
 	/* Built into most kernels; where it is not, the DHCP client needs it. */
 	if (load("af_packet", NULL, 0) < 0)
