@@ -237,6 +237,28 @@ def test_hostile_dhcp_server_gives_an_address_and_nothing_else(boot, images_serv
     assert guest.run("ip -4 addr show vec0").count("inet ") == 1
 
 
+def test_answer_with_a_root_path_is_preferred_to_a_faster_one_without(
+        boot, images_server, second_tap, serve):
+    without = serve()
+    serve("tap1", SECOND_GUEST, SECOND_SERVER, slow_s=1.5,
+          options={**router(SECOND_SERVER), 17: b"nbd:10.77.0.1:root"})
+    guest = boot(f"root=dhcp {VEC1}")
+    guest.wait_ready()
+    assert "the DHCP server 10.77.0.1 on vec0 gives no root path (option 17; waiting" in guest.log()
+    assert f"vec1 has address {SECOND_GUEST} (DHCP)" in guest.log()
+    assert not without.of_type(dhcp.REQUEST)
+
+
+def test_answer_without_a_root_path_is_taken_when_there_is_no_better_one(boot, network, serve):
+    server = serve()
+    guest = boot("root=dhcp")
+    guest.wait_log(f"vec0 has address {lab.GUEST_IP} (DHCP)", 20)
+    asked = server.of_type(dhcp.REQUEST)[0]["at"] - server.of_type(dhcp.DISCOVER)[0]["at"]
+    assert 4 < asked < 10
+    guest.wait_log("this machine cannot boot", 10)
+    guest.wait_log("gives no root path", 5)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255"])
 def test_address_that_no_machine_can_have_is_not_taken(boot, network, serve, address):
     server = serve(address=address)
