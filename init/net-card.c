@@ -48,16 +48,14 @@ static bool parse_mac(const char *text, uint8_t mac[static 6])
 }
 
 /*
- * The link as the kernel sees it after it has started to send: between a driver's word and that,
- * packets are dropped. Drivers that do not tell are "unknown".
+ * Not the operational state, which follows up to a second later. What is sent in between may be
+ * lost, and is sent again.
  */
 static bool has_link(const char *name)
 {
 	char text[16];
 
-	return read_attribute(name, "carrier", text, sizeof(text)) && strcmp(text, "1") == 0 &&
-	       read_attribute(name, "operstate", text, sizeof(text)) &&
-	       (strcmp(text, "up") == 0 || strcmp(text, "unknown") == 0);
+	return read_attribute(name, "carrier", text, sizeof(text)) && strcmp(text, "1") == 0;
 }
 
 /* Bridges, VLANs and tunnels have no device behind them; lo neither. */
