@@ -133,6 +133,7 @@ MAN_PAGES := nbdclient.8 nbdroot.8 nbdserve.8 nbdroot.7
 PROGRAMS := $(BUILD)/nbdclient $(BUILD)/init $(BUILD)/nbdserve $(BUILD)/nbdroot
 
 musl_obj = $(patsubst %.c,$(BUILD)/musl/%.o,$(1))
+i386_obj = $(patsubst %.c,$(BUILD)/musl-i386/%.o,$(1))
 glibc_obj = $(patsubst %.c,$(BUILD)/glibc/%.o,$(1))
 
 .PHONY: all
@@ -178,6 +179,8 @@ $(BUILD)/busybox: images/build-busybox.sh images/busybox.config images/debian-so
 		$(UAPI)/.done
 	$(call say,BUILD,busybox)
 	$(Q)images/build-busybox.sh $(BUILD) $@
+
+include images/i386.mk
 
 # ---- the server's tools, the system's libc -------------------------------------------------
 
@@ -231,13 +234,18 @@ build-deps: ## the same for `make` and `make install` alone, without what tests 
 # What init and nbdclient need beside them; nbdroot initramfs finds it there.
 $(BUILD)/udhcpc.script: images/udhcpc.script
 	$(Q)install -m 755 $< $@
-BOOT_FILES := $(BUILD)/busybox $(BUILD)/udhcpc.script
+BOOT_FILES := $(BUILD)/busybox $(BUILD)/udhcpc.script $(I386_PROGRAMS)
 
-# Debian's own kernel, unmodified, and a Debian root with rpm in it.
+# Debian's own kernel, unmodified, and others: kernel-i386, kernel-5.10, kernel-6.12.
 $(BUILD)/kernel/.done: images/fetch-kernel.sh
 	$(call say,FETCH,$(@D))
 	$(Q)images/fetch-kernel.sh $(BUILD)
 	$(Q)touch $@
+$(BUILD)/kernel-%/.done: images/fetch-kernel.sh
+	$(call say,FETCH,$(@D))
+	$(Q)images/fetch-kernel.sh $(BUILD) $*
+	$(Q)touch $@
+# A Debian root with rpm in it.
 $(BUILD)/demo-root.img: images/demo-root.sh
 	$(call say,ROOT,$@)
 	$(Q)images/demo-root.sh $(BUILD)
@@ -327,6 +335,7 @@ install: all $(BOOT_FILES) $(SERVICES) ## install to DESTDIR and PREFIX
 	install -m 755 $(BUILD)/nbdserve $(BUILD)/nbdroot $(BUILD)/nbdclient $(DESTDIR)$(SBINDIR)
 	install -m 755 $(BUILD)/init $(BUILD)/nbdclient $(BUILD)/busybox $(BUILD)/udhcpc.script \
 		$(DESTDIR)$(LIBDIR)
+	install -D -m 755 -t $(DESTDIR)$(LIBDIR)/i386 $(I386_PROGRAMS)
 	install -m 644 $(BUILD)/man/*.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 644 $(BUILD)/man/*.7 $(DESTDIR)$(MANDIR)/man7
 	install -D -m 644 -t $(DESTDIR)$(SYSTEMDDIR)/systemd/system $(BUILD)/nbdserve.service \

@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# apt.sh DIR COMMAND [ARG...]: runs an apt command (apt-get, apt-cache, ...) with an APT of its own
-# in DIR: lists, cache and configuration live there, so no root is needed and the machine's own
-# APT state is neither read nor changed.
+# apt.sh [--suite SUITE] [--arch ARCH] DIR COMMAND [ARG...]: runs an apt command (apt-get,
+# apt-cache, ...) with an APT of its own in DIR: lists, cache and configuration live there, so no
+# root is needed and the machine's own APT state is neither read nor changed. With a SUITE
+# ("bullseye") packages are that release's, with an ARCH ("i386") there are that architecture's too
+# (PACKAGE:i386); both have binary packages only, and want a DIR for themselves.
 #
 # Where packages come from is the machine's business: DIR/sources.d is derived from its own package
 # sources, cut down to the suites of the release it runs (third-party repositories drop out) and
@@ -17,7 +19,19 @@ die() {
 	exit 1
 }
 
-[ $# -ge 2 ] || { echo "usage: apt.sh DIR COMMAND [ARG...]" >&2; exit 2; }
+suite='' arch=''
+while [ $# -ge 2 ]; do
+	case $1 in
+	--suite) suite=$2 ;;
+	--arch) arch=$2 ;;
+	*) break ;;
+	esac
+	shift 2
+done
+[ $# -ge 2 ] || {
+	echo "usage: apt.sh [--suite SUITE] [--arch ARCH] DIR COMMAND [ARG...]" >&2
+	exit 2
+}
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 shift
@@ -100,6 +114,18 @@ derive_sources() {
 	[ -n "$(ls "$dir/sources.d")" ] ||
 		die "no package source in /etc/apt names the suite $codename with component main;" \
 			"add one (see sources.list(5)) and try again"
+	[ -z "$suite$arch" ] || change_sources
+}
+
+# The same mirrors and ways for another release or another architecture. What says that a source
+# is for this machine's architecture only must go.
+change_sources() {
+	for file in "$dir"/sources.d/*; do
+		sed -i "/^deb-src/d; s/^Types:.*/Types: deb/
+			s/\<$codename\>/${suite:-$codename}/g
+			/^[Aa]rchitectures:/d; s/^\(deb \[[^]]*\)arch=[^] ]*/\1/; s/^deb \[ *\] */deb /" \
+			"$file"
+	done
 }
 
 # Of the machine's configuration only how to fetch is taken over: hooks and paths are not ours.
@@ -122,6 +148,7 @@ derive_conf() {
 			Acquire::GzipIndexes "true";
 			Acquire::Languages "none";
 			APT::Sandbox::User "";
+			APT::Architectures { "$(dpkg --print-architecture)"; ${arch:+\"$arch\";} };
 		END
 	} >"$dir/apt.conf"
 }
@@ -132,7 +159,9 @@ update() {
 	# One repository that fails need not matter; that none answered does.
 	good=yes
 	APT_CONFIG=$dir/apt.conf apt-get -q update >"$dir/update.log" 2>&1 || good=
-	for list in "$dir"/state/lists/*_Sources*; do
+	kind=Sources
+	[ -z "$suite$arch" ] || kind=Packages
+	for list in "$dir"/state/lists/*_"$kind"*; do
 		[ -e "$list" ] || {
 			cat "$dir/update.log" >&2
 			die "no package list could be fetched (see above); is the network up?"

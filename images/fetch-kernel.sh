@@ -1,18 +1,31 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# fetch-kernel.sh BUILD [SUITE]: Debian's own current amd64 kernel, unmodified, unpacked and not
-# installed: BUILD/kernel/vmlinuz and BUILD/kernel/modules (-> lib/modules/VERSION, with
-# modules.dep). It is what the demo and the QEMU tests boot. No root is needed. With a SUITE it is
-# that release's ("bullseye", "trixie"), in BUILD/kernel-SUITE.
+# fetch-kernel.sh BUILD [i386|5.10|6.12]: Debian's own kernel, unmodified, unpacked and not
+# installed: the current amd64 one in BUILD/kernel, or another one in BUILD/kernel-i386 (32-bit with
+# PAE, of this machine's release), BUILD/kernel-5.10 or BUILD/kernel-6.12 (amd64, of the release
+# that has it). In each folder: vmlinuz (-> boot/vmlinuz-VERSION) and modules (->
+# lib/modules/VERSION, with modules.dep). It is what the demo and the QEMU tests boot. No root is
+# needed.
 #
 # When the folder is there it is taken as it is; it appears by rename, so it is whole or absent.
 # Remove it to get a newer kernel.
 set -eu
 
-[ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: fetch-kernel.sh BUILD [SUITE]" >&2; exit 2; }
-suite=${2:-}
-name=kernel${suite:+-$suite}
+usage() {
+	echo "usage: fetch-kernel.sh BUILD [i386|5.10|6.12]" >&2
+	exit 2
+}
+[ $# -eq 1 ] || [ $# -eq 2 ] || usage
+which=${2:-}
+case $which in
+'') suite='' meta=linux-image-amd64 arch=amd64 ;;
+i386) suite='' meta=linux-image-686-pae arch=i386 ;;
+5.10) suite=bullseye meta=linux-image-amd64 arch=amd64 ;;
+6.12) suite=trixie meta=linux-image-amd64 arch=amd64 ;;
+*) usage ;;
+esac
+name=kernel${which:+-$which}
 [ ! -d "$1/$name" ] || exit 0
 mkdir -p "$1/src"
 build=$(cd "$1" && pwd)
@@ -29,36 +42,22 @@ fail() {
 	exit 1
 }
 
-own=$build/src/.apt
 apt() {
-	if [ -z "$suite" ]; then
-		"$here/apt.sh" "$own" "$@" 2>>"$work/log" </dev/null
+	if [ -n "$suite" ]; then
+		"$here/apt.sh" --suite "$suite" "$build/src/.apt-$suite" "$@"
+	elif [ "$arch" != "$(dpkg --print-architecture)" ]; then
+		"$here/apt.sh" --arch "$arch" "$build/src/.apt-$arch" "$@"
 	else
-		APT_CONFIG=$own-$suite/apt.conf "$@" 2>>"$work/log" </dev/null
-	fi
-}
-
-# The same sources and ways as for this machine's release, with the other one's name.
-use_suite() {
-	other=$own-$suite
-	# shellcheck disable=SC2016
-	ours=$("$here/apt.sh" "$own" sh -c '. /etc/os-release && echo "$VERSION_CODENAME"')
-	mkdir -p "$other/sources.d" "$other/state/lists/partial" "$other/cache/archives/partial"
-	for file in "$own"/sources.d/*; do
-		sed "/^deb-src/d; s/^Types:.*/Types: deb/; s/\<$ours\>/$suite/g" "$file" \
-			>"$other/sources.d/$(basename "$file")"
-	done
-	sed "s,\"/.*/\(sources.d\|state\|cache\)\",\"$other/\1\"," "$own/apt.conf" >"$other/apt.conf"
-	apt apt-get -q update >>"$work/log" || : # one that fails need not matter
+		"$here/apt.sh" "$build/src/.apt" "$@"
+	fi 2>>"$work/log" </dev/null
 }
 
 # The metapackage depends on nothing but the current image, by name.
 cd "$work"
-[ -z "$suite" ] || use_suite
-package=$(apt apt-cache depends linux-image-amd64:amd64 |
+package=$(apt apt-cache depends "$meta:$arch" |
 	sed -n 's/^ *Depends: \(linux-image-[0-9][^: ]*\).*/\1/p' | head -n 1)
-[ -n "$package" ] || fail "find out what linux-image-amd64${suite:+ of $suite} depends on"
-apt apt-get -q download "$package:amd64" >>"$work/log" || fail "download $package"
+[ -n "$package" ] || fail "find out what $meta${suite:+ of $suite} depends on"
+apt apt-get -q download "$package:$arch" >>"$work/log" || fail "download $package"
 dpkg-deb -x ./"$package"_*.deb tree 2>>log || fail "unpack $package"
 
 cd tree

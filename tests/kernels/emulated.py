@@ -19,8 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 import lab  # noqa: E402
 
 HOST = "10.0.2.2"
-# which Linux, from which Debian: the folder of images/fetch-kernel.sh
-KERNELS = {"5.10": "kernel-bullseye", "6.1": "kernel", "6.12": "kernel-trixie"}
+# which Linux: the folder of images/fetch-kernel.sh
+KERNELS = {"5.10": "kernel-5.10", "6.1": "kernel", "6.12": "kernel-6.12"}
 MODULES = ("nbd", "e1000", "crc32c_generic", "ext4")
 
 INIT = """#!/bin/sh
