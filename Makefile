@@ -76,18 +76,17 @@ NBDSERVE_SRC := server-tools/nbdserve/main.c $(NBDSERVE_LIB)
 
 NETBOOT_TEXT := $(addprefix server-tools/nbdroot/netboot-,config.c dhcp.c dnsmasq.c menus.c plan.c values.c words.c)
 NETBOOT_LIB := $(NETBOOT_TEXT) $(addprefix server-tools/nbdroot/netboot,.c -files.c -tree.c)
-NBDROOT_LIB := server-tools/nbdroot/ask.c server-tools/nbdroot/blockmap.c server-tools/nbdroot/compress.c \
-	server-tools/nbdroot/cpio.c server-tools/nbdroot/epoch.c server-tools/nbdroot/ext3.c \
-	server-tools/nbdroot/fill.c server-tools/nbdroot/image-create.c \
-	server-tools/nbdroot/image.c server-tools/nbdroot/initramfs.c \
-	server-tools/nbdroot/interrupt.c server-tools/nbdroot/kernel-tree.c \
-	server-tools/nbdroot/modules.c $(NETBOOT_LIB) server-tools/nbdroot/outfile.c \
-	server-tools/nbdroot/pack.c server-tools/nbdroot/run.c server-tools/nbdroot/status.c \
-	server-tools/nbdroot/status-print.c server-tools/nbdroot/table.c server-tools/nbdroot/tree.c
+NBDROOT_LIB := $(addprefix server-tools/nbdroot/, \
+	archive.c ask.c blockmap.c compress.c cpio.c cpio-read.c depmod.c elf.c epoch.c ext3.c \
+	fill.c firmware.c image-create.c image.c initramfs.c inspect.c inspect-check.c \
+	inspect-list.c interrupt.c kernel-choose.c kernel-config.c \
+	kernel-tree.c modules.c outfile.c pack.c programs.c run.c status.c status-print.c \
+	table.c tree.c) $(NETBOOT_LIB)
 NBDROOT_SRC := server-tools/nbdroot/main.c $(NBDROOT_LIB)
 
 # Tests of units: each a program, linked with proto/, base/ and what stands behind it.
-UNIT_TESTS := test-backoff test-blockmap test-cmdline test-cmdline-net test-config test-control test-cpio test-dhcp test-ending test-epoch \
+UNIT_TESTS := test-archive test-backoff test-blockmap test-cmdline test-cmdline-net test-config test-control test-cpio \
+	test-dhcp test-elf test-ending test-epoch \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-lease test-log \
 	test-metrics test-modules test-notify test-options test-parse test-pattern test-reply \
@@ -104,7 +103,9 @@ UNIT_test-takeover := server-tools/nbdserve/control.c server-tools/nbdserve/take
 UNIT_test-config := $(filter server-tools/nbdserve/config% %/address.c %/pattern.c,$(NBDSERVE_LIB))
 UNIT_test-pattern := server-tools/nbdserve/pattern.c
 UNIT_test-sandbox := $(UNIT_test-config) $(filter %/sandbox.c %/sandbox-calls.c,$(NBDSERVE_LIB))
-UNIT_test-cpio := server-tools/nbdroot/cpio.c
+UNIT_test-archive := $(addprefix server-tools/nbdroot/,archive.c compress.c cpio.c cpio-read.c elf.c interrupt.c)
+UNIT_test-cpio := server-tools/nbdroot/cpio.c server-tools/nbdroot/cpio-read.c
+UNIT_test-elf := server-tools/nbdroot/elf.c
 UNIT_test-blockmap := server-tools/nbdroot/blockmap.c
 UNIT_TESTS += test-netboot-config test-netboot-text
 UNIT_test-netboot-config := $(NETBOOT_TEXT)
@@ -120,9 +121,10 @@ UNIT_test-session := nbdclient/session.c
 UNIT_test-uevent := init/firmware.c init/uevent.c
 UNIT_test-uri := nbdclient/uri.c
 UNIT_test-whoami := nbdclient/whoami.c
-FUZZERS := fuzz-cmdline fuzz-control fuzz-dhcp fuzz-handshake-client fuzz-handshake-server fuzz-lease \
-	fuzz-metrics fuzz-netboot fuzz-request fuzz-serve
+FUZZERS := fuzz-archive fuzz-cmdline fuzz-control fuzz-dhcp fuzz-elf fuzz-handshake-client fuzz-handshake-server \
+	fuzz-lease fuzz-metrics fuzz-netboot fuzz-request fuzz-serve
 # What stands behind a target that includes the source under test.
+FUZZ_fuzz-archive := $(filter-out %/cpio.c %/interrupt.c,$(UNIT_test-archive))
 FUZZ_fuzz-control := $(REPORT_SRC)
 FUZZ_fuzz-metrics := $(REPORT_SRC)
 FUZZ_fuzz-netboot := $(NETBOOT_TEXT)
@@ -138,6 +140,10 @@ glibc_obj = $(patsubst %.c,$(BUILD)/glibc/%.o,$(1))
 
 .PHONY: all
 all: $(PROGRAMS) man ## build the four programs and the manual pages (the default)
+
+# Objects stay: they are what the next build starts from.
+.SECONDARY:
+.SECONDEXPANSION:
 
 # ---- static, musl -------------------------------------------------------------------------
 
@@ -205,7 +211,7 @@ $(SERVICES): $(BUILD)/%: $(wildcard images/nbdserve/*.service images/nbdclient/n
 	$(call say,UNIT,$@)
 	$(Q)sed 's|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' $(filter %/$*,$^) >$@
 
-$(call glibc_obj,server-tools/nbdroot/initramfs.c): BASE_CFLAGS += -DNBDROOT_LIBDIR='"$(LIBDIR)"'
+$(call glibc_obj,server-tools/nbdroot/programs.c): BASE_CFLAGS += -DNBDROOT_LIBDIR='"$(LIBDIR)"'
 $(BUILD)/nbdroot: $(call glibc_obj,$(NBDROOT_SRC) $(BASE_SRC))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(NBDROOT_LIBS)
@@ -287,9 +293,6 @@ demo-run: $(DEMO_FILES)
 
 UNIT_PROGRAMS := $(UNIT_TESTS:%=$(BUILD)/unit/%)
 REPLAYS := $(FUZZERS:%=$(BUILD)/unit/replay-%)
-# Objects stay: they are what the next build starts from.
-.SECONDARY:
-.SECONDEXPANSION:
 # What runs in test guests; what tries their kernel's driver; a room full of clients, who have
 # another link.c.
 guest_SRC := $(addprefix tests/system/guest,.c -load.c -trace.c)
@@ -303,14 +306,16 @@ $(BUILD)/unit/test-%: $(BUILD)/glibc/tests/unit/test-%.o \
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^ \
-		$(if $(findstring /nbdserve/,$(UNIT_test-$*)),$(NBDSERVE_LIBS))
+		$(if $(findstring /nbdserve/,$(UNIT_test-$*)),$(NBDSERVE_LIBS)) \
+		$(if $(findstring /compress.c,$(UNIT_test-$*)),$(NBDROOT_LIBS))
 $(BUILD)/unit/replay-%: $(call glibc_obj,tests/fuzz/replay.c $(PROTO_SRC) $(BASE_SRC)) \
 		$(BUILD)/glibc/tests/fuzz/%.o $$(call glibc_obj,$$(FUZZ_$$*))
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -pthread $(NBDSERVE_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -pthread $(NBDSERVE_LIBS) \
+		$(if $(findstring /compress.c,$(FUZZ_$*)),$(NBDROOT_LIBS))
 
-check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fuzzer ever found
+check-unit: check-unit-i386 $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fuzzer ever found
 	$(Q)prove --exec '' $(UNIT_PROGRAMS)
 	$(Q)for f in $(FUZZERS); do \
 		prove --exec "$(BUILD)/unit/replay-$$f" tests/fuzz/corpus/$${f#fuzz-}/* || exit 1; \
@@ -318,11 +323,11 @@ check-unit: $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fu
 
 # As root, with the packages, nothing may be skipped; who is not root cannot mount, for example.
 PYTEST = NBDROOT_BUILD=$(BUILD) NBDROOT_NO_SKIP=$(filter 0,$(shell id -u)) $(PYTHON) -m pytest -p no:cacheprovider -q
-check-system: $(PROGRAMS) man $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/fleet $(BUILD)/faultfs $(BUILD)/kernel/.done $(BUILD)/demo-root.img $(BUILD)/demo-package/.done ## real processes and kernels
+check-system: $(PROGRAMS) man $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/fleet $(BUILD)/faultfs $(BUILD)/kernel/.done $(BUILD)/kernel-i386/.done $(BUILD)/demo-root.img $(BUILD)/demo-package/.done ## real processes and kernels
 	$(Q)$(PYTEST) -n 3 tests/system tests/interop tests/campaign/test_check.py \
 		-k "not survive_every_kill and not thousand"
 	$(Q)$(PYTEST) -s tests/system/test_failover.py tests/system/test_fleet.py -k "survive_every_kill or thousand"
-check-boot: $(DEMO_FILES) ## an emulated diskless machine boots while its server is killed
+check-boot: $(DEMO_FILES) $(BUILD)/kernel-i386/.done ## an emulated diskless machine boots while its server is killed
 	$(Q)$(PYTEST) tests/boot
 include tests/long.mk
 

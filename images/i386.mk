@@ -30,3 +30,18 @@ $(BUILD)/i386/busybox: images/build-busybox.sh images/busybox.config images/debi
 		$(UAPI)/.done | $(I386)/gcc
 	$(call say,BUILD,i386/busybox)
 	$(Q)MUSL_CC=$(abspath $(I386)/gcc) images/build-busybox.sh $(BUILD) $@
+
+# The unit tests of what is built for it, where this machine's kernel runs 32-bit programs.
+I386_TESTS := $(addprefix test-,backoff cmdline ending epoch handshake-client handshake-meta \
+	handshake-session handshake-session-client identity json notify options parse reply \
+	request session session-data uri whoami wire)
+I386_UNIT := $(I386_TESTS:%=$(BUILD)/unit/i386/%)
+$(BUILD)/unit/i386/test-%: $(I386)/tests/unit/test-%.o \
+		$$(call i386_obj,$$(UNIT_test-$$*) $$(PROTO_SRC) $$(BASE_SRC))
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(I386)/gcc $(CFLAGS) $(LDFLAGS) -pthread -o $@ $^
+.PHONY: check-unit-i386
+check-unit-i386: $(I386_UNIT) $(BUILD)/i386/busybox
+	$(Q)if $(BUILD)/i386/busybox true 2>/dev/null; then prove --exec '' $(I386_UNIT); else \
+		echo "this kernel runs no 32-bit programs, so their unit tests are left out"; fi

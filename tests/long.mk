@@ -16,6 +16,8 @@ check-long: ## kills by the hundred, with strict limits
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s tests/system/test_fleet.py tests/boot/long_unit.py tests/boot/long_readme.py
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s -n 2 tests/system/test_overlay.py tests/system/test_handover.py -k "sysvinit or dead"
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s -n 2 tests/boot/long_network.py tests/system/test_network.py tests/system/test_network_managers.py
+	$(Q)$(MAKE) --no-print-directory $(BUILD)/kernel-i386/.done $(BUILD)/kernel-5.10/.done $(BUILD)/kernel-6.12/.done
+	$(Q)NBDROOT_LONG=1 $(PYTEST) -n 2 tests/system/test_initramfs_room.py tests/system/test_initramfs_inspect.py
 CAMPAIGN_FILES = $(PROGRAMS) $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/faultfs $(if $(findstring qemu,$(CAMPAIGN_FLAGS)),$(DEMO_FILES))
 campaign: $(CAMPAIGN_FILES) ## machines at work, faults at random, every trial judged: docs/campaign.md; 20 minutes
 	$(Q)NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/campaign/campaign.py --out $(BUILD)/campaign $(CAMPAIGN_FLAGS)
@@ -27,7 +29,8 @@ check-kernels: $(PROGRAMS) $(BUILD)/busybox $(GUEST_FILES) $(BUILD)/driver $(BUI
 fuzz-%: ## fuzz one parser until stopped: fuzz-handshake-client, ...
 	$(Q)mkdir -p $(BUILD)/fuzz/$*
 	$(Q)clang $(BASE_CFLAGS) -g -O1 -fsanitize=fuzzer,address,undefined -MF /dev/null \
-		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(FUZZ_fuzz-$*) $(PROTO_SRC) $(BASE_SRC) -pthread $(NBDSERVE_LIBS)
+		-o $(BUILD)/fuzz/fuzz-$* tests/fuzz/fuzz-$*.c $(FUZZ_fuzz-$*) $(PROTO_SRC) $(BASE_SRC) -pthread $(NBDSERVE_LIBS) \
+		$(if $(findstring /compress.c,$(FUZZ_fuzz-$*)),$(NBDROOT_LIBS))
 	$(Q)$(BUILD)/fuzz/fuzz-$* $(FUZZ_FLAGS) $(BUILD)/fuzz/$* tests/fuzz/corpus/$*
 
 # A sanitizer's report in any server's log fails the test, see tests/system/conftest.py.

@@ -6,6 +6,8 @@
 #include "interrupt.h"
 
 #include <lzma.h>
+#include <stdbool.h>
+#include <string.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -116,6 +118,7 @@ int compress_write(enum compress_kind kind, const void *data, size_t size, int f
 	case COMPRESS_GZIP: return compress_gzip(data, size, fd, out);
 	case COMPRESS_XZ: return compress_xz(data, size, fd, out);
 	case COMPRESS_ZSTD: return compress_zstd(data, size, fd, out);
+	case COMPRESS_LZMA: break;
 	}
 	return -EINVAL;
 }
@@ -125,6 +128,7 @@ int compress_write(enum compress_kind kind, const void *data, size_t size, int f
 struct unpacked {
 	uint8_t *data;
 	size_t size, room, max;
+	size_t used; /* of the input */
 };
 
 /* More room at the end, up to the limit. */
@@ -166,18 +170,21 @@ static int unpack_gzip(const uint8_t *data, size_t size, struct unpacked *u)
 		status = inflate(&z, Z_NO_FLUSH);
 		u->size += room - z.avail_out;
 	}
+	u->used = size - z.avail_in;
 	inflateEnd(&z);
 	return r < 0 ? r : status == Z_STREAM_END ? 0 : -EBADMSG;
 }
 
-static int unpack_xz(const uint8_t *data, size_t size, struct unpacked *u)
+static int unpack_xz(const uint8_t *data, size_t size, bool is_lzma, struct unpacked *u)
 {
+	/* 128 MiB: twice what xz -9 needs. */
+	static const uint64_t memory = UINT64_C(128) << 20;
 	lzma_stream z = LZMA_STREAM_INIT;
 	lzma_ret status = LZMA_OK;
 	int r = 0;
 
-	/* 128 MiB: twice what xz -9 needs. */
-	if (lzma_stream_decoder(&z, UINT64_C(128) << 20, 0) != LZMA_OK)
+	if ((is_lzma ? lzma_alone_decoder(&z, memory) : lzma_stream_decoder(&z, memory, 0)) !=
+	    LZMA_OK)
 		return -ENOMEM;
 	z.next_in = data;
 	z.avail_in = size;
@@ -189,6 +196,7 @@ static int unpack_xz(const uint8_t *data, size_t size, struct unpacked *u)
 		status = lzma_code(&z, LZMA_FINISH);
 		u->size += room - z.avail_out;
 	}
+	u->used = size - z.avail_in;
 	lzma_end(&z);
 	return r < 0 ? r : status == LZMA_STREAM_END ? 0 : -EBADMSG;
 }
@@ -214,12 +222,13 @@ static int unpack_zstd(const uint8_t *data, size_t size, struct unpacked *u)
 		}
 		u->size = out.pos;
 	}
+	u->used = in.pos;
 	ZSTD_freeDCtx(z);
 	return r;
 }
 
-int compress_unpack(enum compress_kind kind, const void *data, size_t size, size_t max,
-		    uint8_t **out, size_t *out_size)
+int compress_unpack_first(enum compress_kind kind, const void *data, size_t size, size_t max,
+			  uint8_t **out, size_t *out_size, size_t *used)
 {
 	struct unpacked u = { .max = max };
 	int r = -EINVAL;
@@ -227,7 +236,8 @@ int compress_unpack(enum compress_kind kind, const void *data, size_t size, size
 	switch (kind) {
 	case COMPRESS_NONE: break;
 	case COMPRESS_GZIP: r = unpack_gzip(data, size, &u); break;
-	case COMPRESS_XZ: r = unpack_xz(data, size, &u); break;
+	case COMPRESS_XZ: r = unpack_xz(data, size, false, &u); break;
+	case COMPRESS_LZMA: r = unpack_xz(data, size, true, &u); break;
 	case COMPRESS_ZSTD: r = unpack_zstd(data, size, &u); break;
 	}
 	if (r == 0 && u.size > max)
@@ -238,5 +248,47 @@ int compress_unpack(enum compress_kind kind, const void *data, size_t size, size
 	}
 	*out = u.data;
 	*out_size = u.size;
+	*used = u.used;
 	return 0;
+}
+
+int compress_unpack(enum compress_kind kind, const void *data, size_t size, size_t max,
+		    uint8_t **out, size_t *out_size)
+{
+	size_t used;
+
+	return compress_unpack_first(kind, data, size, max, out, out_size, &used);
+}
+
+const char *compress_detect(const void *data, size_t size, enum compress_kind *kind)
+{
+	static const struct {
+		const char *name, *magic;
+		size_t length;
+		enum compress_kind kind;
+	} forms[] = {
+		/* as in the kernel's lib/decompress.c */
+		{ "gzip", "\x1f\x8b", 2, COMPRESS_GZIP },
+		{ "gzip", "\x1f\x9e", 2, COMPRESS_GZIP },
+		{ "bzip2", "BZh", 3, COMPRESS_NONE },
+		{ "lzma", "\x5d\0\0", 3, COMPRESS_LZMA },
+		{ "xz",
+		  "\xfd"
+		  "7zXZ",
+		  6, COMPRESS_XZ },
+		{ "lzo",
+		  "\x89"
+		  "LZO",
+		  4, COMPRESS_NONE },
+		{ "lz4", "\x02\x21\x4c\x18", 4, COMPRESS_NONE },
+		{ "zstd", "\x28\xb5\x2f\xfd", 4, COMPRESS_ZSTD },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+		if (size < forms[i].length || memcmp(data, forms[i].magic, forms[i].length) != 0)
+			continue;
+		*kind = forms[i].kind;
+		return forms[i].name;
+	}
+	return NULL;
 }

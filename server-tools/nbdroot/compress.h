@@ -17,6 +17,7 @@ enum compress_kind {
 	COMPRESS_GZIP,
 	COMPRESS_XZ,
 	COMPRESS_ZSTD,
+	COMPRESS_LZMA, /* the old form of xz; for unpacking only */
 };
 
 /* Compresses as well as it can, in a form that the kernel unpacks, and writes to fd. */
@@ -28,5 +29,15 @@ int compress_write(enum compress_kind kind, const void *data, size_t size, int f
  */
 int compress_unpack(enum compress_kind kind, const void *data, size_t size, size_t max,
 		    uint8_t **out, size_t *out_size) _must_check_;
+
+/* The same when something else may follow; *used: how much of the input it was. */
+int compress_unpack_first(enum compress_kind kind, const void *data, size_t size, size_t max,
+			  uint8_t **out, size_t *out_size, size_t *used) _must_check_;
+
+/*
+ * What data begins with, by its first bytes: a name that the kernel and people use, or NULL. *kind
+ * is COMPRESS_NONE for those that cannot be unpacked here.
+ */
+const char *compress_detect(const void *data, size_t size, enum compress_kind *kind);
 
 #endif

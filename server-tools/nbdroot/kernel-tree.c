@@ -2,48 +2,40 @@
 /* See kernel-tree.h. */
 #include "kernel-tree.h"
 
-#include "base/fd.h"
 #include "base/log.h"
 #include "compress.h"
+#include "depmod.h"
 #include "interrupt.h"
-#include "modules.h"
-#include "run.h"
+#include "kernel-choose.h"
 
-#include <fcntl.h>
-#include <ftw.h>
 #include <libgen.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-/* Without these no client mounts anything, whatever --drivers says. */
-static const char *const kernel_required[] = { "nbd", "ext4" };
-/* The DHCP client's packet sockets; most kernels have them built in. */
-static const char *const kernel_helpful[] = { "af_packet" };
-/* All of --drivers all that is not below its folders: the cards of virtual machines. */
-static const char kernel_virtual[] = "virtio_net,virtio_pci,vmxnet3,hv_netvsc,xen-netfront";
-static const char kernel_ethernet[] = "kernel/drivers/net/ethernet/";
-/* Chips between a card and its cable: the kernel asks for them by alias when it finds one. */
-static const char kernel_phy[] = "kernel/drivers/net/phy/";
 
 /* What libkmod opens at boot: indexes, and the soft dependencies as text. */
 static const char *const kernel_indexes[] = {
 	"modules.alias.bin", "modules.builtin.alias.bin", "modules.builtin.bin",
 	"modules.dep.bin",   "modules.softdep",           "modules.symbols.bin",
 };
-/* What depmod wants to read besides the modules. */
+/* What depmod wants to read besides the modules; the first is packed too, for --check. */
 static const char *const kernel_inputs[] = {
 	"modules.builtin",
 	"modules.builtin.modinfo",
 	"modules.order",
 };
 
-void kernel_summary_deinit(struct kernel_summary *s)
+void kernel_deinit(struct kernel *k)
 {
-	free(s->version);
-	free(s->skipped);
-	*s = (struct kernel_summary){ 0 };
+	modules_deinit(&k->modules);
+	free(k->version);
+	free(k->dep);
+	free(k->softdep);
+	free(k->alias);
+	free(k->builtin);
+	free(k->skipped);
+	free(k->dark);
+	*k = (struct kernel){ 0 };
 }
 
 char *kernel_version(const char *path)
@@ -52,6 +44,19 @@ char *kernel_version(const char *path)
 
 	return whole ? strdup(basename(whole)) : NULL;
 }
+
+int kernel_list_add(char **list, const char *word)
+{
+	char *longer;
+
+	if (asprintf(&longer, "%s%s%s", *list ? *list : "", *list ? ", " : "", word) < 0)
+		return -ENOMEM;
+	free(*list);
+	*list = longer;
+	return 0;
+}
+
+/* ---- reading the tree --------------------------------------------------------------------- */
 
 /* A file of the tree as a string; NULL in *text when it is not there. */
 static int kernel_read_text(const char *path, const char *file, char **text)
@@ -74,95 +79,6 @@ static int kernel_read_text(const char *path, const char *file, char **text)
 	*text = data;
 	return 0;
 }
-
-/* ---- choosing ----------------------------------------------------------------------------- */
-
-static int kernel_skip(struct kernel_summary *s, const char *name, int why)
-{
-	char *longer;
-
-	if (asprintf(&longer, "%s%s%s (%s)", s->skipped ? s->skipped : "", s->skipped ? ", " : "",
-		     name, why == MODULES_E_BUILTIN ? "built in" : "not in this tree") < 0)
-		return -ENOMEM;
-	free(s->skipped);
-	s->skipped = longer;
-	return 0;
-}
-
-static int kernel_broken(const char *path, const char *name)
-{
-	log_error("%s: %s depends on a module that is not in modules.dep (run depmod -b for this "
-		  "tree)",
-		  path, name);
-	return -ENOENT;
-}
-
-static int kernel_choose_drivers(struct modules *m, const char *path, const char *drivers,
-				 struct kernel_summary *s)
-{
-	_cleanup_free_ char *list = strdup(drivers);
-	int r;
-
-	if (!list)
-		return -ENOMEM;
-	for (char *save, *name = strtok_r(list, ",", &save); name;
-	     name = strtok_r(NULL, ",", &save)) {
-		size_t count;
-
-		if (strcmp(name, "all") == 0) {
-			r = modules_want_folder(m, kernel_ethernet, &count);
-			if (r == 0 && count == 0)
-				r = kernel_skip(s, "all of drivers/net/ethernet",
-						MODULES_E_MISSING);
-			if (r == 0)
-				r = modules_want_folder(m, kernel_phy, &count);
-			if (r == 0)
-				r = kernel_choose_drivers(m, path, kernel_virtual, s);
-		} else {
-			r = modules_want(m, name);
-			if (r == MODULES_E_BUILTIN || r == MODULES_E_MISSING)
-				r = kernel_skip(s, name, r);
-		}
-		if (r == MODULES_E_BROKEN)
-			r = kernel_broken(path, name);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int kernel_choose(struct modules *m, const char *path, const char *drivers,
-			 struct kernel_summary *s)
-{
-	int r;
-
-	for (size_t i = 0; i < ARRAY_SIZE(kernel_required); i++) {
-		const char *name = kernel_required[i];
-
-		r = modules_want(m, name);
-		if (r == MODULES_E_MISSING) {
-			log_error("%s: has no %s module, and the kernel none built in: a client "
-				  "cannot mount its root with it (take another kernel, or install "
-				  "the package with the rest of its modules)",
-				  path, name);
-			return -ENOENT;
-		}
-		if (r == MODULES_E_BUILTIN)
-			r = kernel_skip(s, name, r);
-		if (r == MODULES_E_BROKEN)
-			r = kernel_broken(path, name);
-		if (r < 0)
-			return r;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(kernel_helpful); i++) {
-		r = modules_want(m, kernel_helpful[i]);
-		if (r < 0)
-			return r;
-	}
-	return kernel_choose_drivers(m, path, drivers, s);
-}
-
-/* ---- the modules -------------------------------------------------------------------------- */
 
 /* By the name: depmod and libkmod go by it too. *plain: the length without the ending. */
 static enum compress_kind kernel_compression(const char *path, size_t *plain)
@@ -190,11 +106,12 @@ static enum compress_kind kernel_compression(const char *path, size_t *plain)
 	return COMPRESS_NONE;
 }
 
-static int kernel_read_module(const char *path, void **data, size_t *size, size_t *plain)
+int kernel_read_module(const char *path, void **data, size_t *size, size_t *plain)
 {
 	enum compress_kind kind = kernel_compression(path, plain);
 	_cleanup_free_ void *packed = NULL;
 	uint8_t *unpacked;
+	struct elf e;
 	int r;
 
 	if (*plain == 0) {
@@ -211,10 +128,10 @@ static int kernel_read_module(const char *path, void **data, size_t *size, size_
 			packed = unpacked;
 		}
 	}
-	if (r == 0 && (*size < 4 || memcmp(packed, "\177ELF", 4) != 0))
+	if (r == 0 && (elf_read(packed, *size, &e) < 0 || !e.is_module))
 		r = -ENOEXEC;
 	if (r == -ENOEXEC)
-		log_error("%s: not a kernel module (it does not start as an ELF file does)", path);
+		log_error("%s: not a kernel module (no ELF file, or not all of it)", path);
 	else if (r == -EFBIG)
 		log_error("%s: larger than %d MiB: no module is", path, PACK_FILE_MAX >> 20);
 	else if (r == -EBADMSG)
@@ -226,119 +143,70 @@ static int kernel_read_module(const char *path, void **data, size_t *size, size_
 	return r;
 }
 
-/* ---- depmod's workshop -------------------------------------------------------------------- */
-
-static int kernel_make_folders(char *path)
+/* One module knows for which machine they all are. */
+static int kernel_find_machine(struct kernel *k)
 {
-	for (char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
-		*p = '\0';
-		if (mkdir(path, 0700) < 0 && errno != EEXIST)
-			return -errno;
-		*p = '/';
-	}
-	return 0;
-}
-
-/* Writes folder/name, with the directories that it goes through. */
-static int kernel_write_file(const char *folder, const char *name, const void *data, size_t size)
-{
-	_cleanup_close_ int fd = -1;
 	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ void *data = NULL;
+	size_t size, plain;
+	struct elf e;
 	int r;
 
-	if (asprintf(&path, "%s/%s", folder, name) < 0)
+	if (k->modules.count == 0)
+		return 0;
+	if (asprintf(&path, "%s/%.*s", k->path, (int)k->modules.list[0].path_length,
+		     k->modules.list[0].path) < 0)
 		return -ENOMEM;
-	r = kernel_make_folders(path);
-	if (r == 0) {
-		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		r = fd < 0 ? -errno : fd_write_all(fd, data, size);
-	}
+	r = kernel_read_module(path, &data, &size, &plain);
 	if (r < 0)
-		log_error("%s: cannot be written: %s", path, strerror(-r));
+		return r;
+	if (elf_read(data, size, &e) == 0)
+		k->machine = e.machine;
+	if (k->machine != ELF_OTHER)
+		return 0;
+	log_error("%s: for another kind of machine (ELF machine %u): nbdroot packs for x86, 32-bit "
+		  "and 64-bit, only",
+		  k->path, e.number);
+	return -ENOEXEC;
+}
+
+int kernel_open(struct kernel *k, const char *path)
+{
+	struct modules_texts texts;
+	int r;
+
+	*k = (struct kernel){ .path = path };
+	k->version = kernel_version(path);
+	if (!k->version) {
+		r = -errno;
+		log_error("%s: no kernel's modules: %s", path, strerror(-r));
+		return r;
+	}
+	r = kernel_read_text(path, "modules.dep", &k->dep);
+	if (r == 0)
+		r = kernel_read_text(path, "modules.softdep", &k->softdep);
+	if (r == 0)
+		r = kernel_read_text(path, "modules.alias", &k->alias);
+	if (r == 0)
+		r = kernel_read_text(path, "modules.builtin", &k->builtin);
+	if (r == 0 && !k->dep) {
+		log_error("%s: has no modules.dep (is it DIR/lib/modules/VERSION? depmod -b DIR "
+			  "VERSION makes it)",
+			  path);
+		return -ENOENT;
+	}
+	if (r == 0) {
+		texts = (struct modules_texts){ k->dep, k->softdep, k->alias, k->builtin };
+		r = modules_init(&k->modules, &texts);
+	}
+	if (r == 0)
+		r = kernel_find_machine(k);
+	if (r == -ENOMEM)
+		log_error("%s: out of memory", path);
 	return r;
 }
 
-static int kernel_remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static void kernel_remove_workshop(char **folder)
-{
-	if (*folder)
-		nftw(*folder, kernel_remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	free(*folder);
-}
-#define _cleanup_workshop_ _cleanup_(kernel_remove_workshop)
-
-/* Its path, malloced; NULL, already reported, when there is none to be had. */
-static char *kernel_make_workshop(void)
-{
-	const char *tmp = getenv("TMPDIR");
-	_cleanup_free_ char *path = NULL;
-
-	if (asprintf(&path, "%s/nbdroot.XXXXXX", tmp && tmp[0] ? tmp : "/tmp") < 0) {
-		path = NULL;
-		return NULL;
-	}
-	if (!mkdtemp(path)) {
-		log_error("%s: cannot be created: %s (TMPDIR says where)", path, strerror(errno));
-		return NULL;
-	}
-	return steal_ptr(&path);
-}
-
-/* Only depmod's own rules and this tree's texts count, not this machine's /etc/depmod.d. */
-static int kernel_run_depmod(const char *workshop, const char *tree, const char *version)
-{
-	_cleanup_free_ char *config = NULL;
-	int r;
-
-	if (asprintf(&config, "%s/depmod.d", workshop) < 0)
-		return -ENOMEM;
-	if (mkdir(config, 0700) < 0)
-		return -errno;
-	const char *const command[] = { "depmod", "-b", workshop, "-C", config, version, NULL };
-
-	r = run_program(command);
-	if (r == 0)
-		return 0;
-	if (r == RUN_E_MISSING)
-		log_error("%s: cannot be indexed: depmod is not installed (install kmod)", tree);
-	else if (r < 0)
-		log_error("%s: cannot be indexed: depmod cannot be run: %s", tree, strerror(-r));
-	else
-		log_error("%s: cannot be indexed: depmod failed (it says why above)", tree);
-	return r < 0 ? r : -EIO;
-}
-
-static int kernel_copy_inputs(const char *tree, const char *folder)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(kernel_inputs); i++) {
-		_cleanup_free_ char *path = NULL;
-		_cleanup_free_ void *data = NULL;
-		size_t size = 0;
-		int r;
-
-		if (asprintf(&path, "%s/%s", tree, kernel_inputs[i]) < 0)
-			return -ENOMEM;
-		r = pack_read_file(path, &data, &size);
-		if (r < 0 && r != -ENOENT) {
-			log_error("%s: cannot be read: %s", path, strerror(-r));
-			return r;
-		}
-		/* depmod warns about those that are not there, and does without. */
-		r = kernel_write_file(folder, kernel_inputs[i], data, size);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-/* ---- all of it ---------------------------------------------------------------------------- */
+/* ---- packing ------------------------------------------------------------------------------ */
 
 /* Adds one file of the archive's lib/modules/VERSION. data becomes the pack's. */
 static int kernel_pack(struct pack *p, const char *version, const char *name, void *data,
@@ -353,34 +221,35 @@ static int kernel_pack(struct pack *p, const char *version, const char *name, vo
 	return pack_add(p, whole, S_IFREG | 0644, data, size);
 }
 
-static int kernel_add_module(struct pack *p, const char *tree, const char *folder,
-			     const struct module *it, struct kernel_summary *s)
+static int kernel_copy_inputs(const struct depmod *d, struct pack *p, const struct kernel *k)
 {
-	_cleanup_free_ char *path = NULL;
-	_cleanup_free_ char *name = NULL;
-	_cleanup_free_ void *data = NULL;
-	size_t size, plain;
-	int r;
+	for (size_t i = 0; i < ARRAY_SIZE(kernel_inputs); i++) {
+		_cleanup_free_ char *path = NULL;
+		_cleanup_free_ void *data = NULL;
+		size_t size = 0;
+		bool is_there = true;
+		int r;
 
-	if (interrupt_pending())
-		return -EINTR;
-	if (asprintf(&path, "%s/%.*s", tree, (int)it->path_length, it->path) < 0)
-		return -ENOMEM;
-	r = kernel_read_module(path, &data, &size, &plain);
-	if (r < 0)
-		return r;
-	name = strndup(path + strlen(tree) + 1, plain - strlen(tree) - 1);
-	if (!name)
-		return -ENOMEM;
-	r = kernel_write_file(folder, name, data, size);
-	if (r < 0)
-		return r;
-	s->modules++;
-	s->size_bytes += size;
-	return kernel_pack(p, s->version, name, steal_ptr(&data), size);
+		if (asprintf(&path, "%s/%s", k->path, kernel_inputs[i]) < 0)
+			return -ENOMEM;
+		r = pack_read_file(path, &data, &size);
+		if (r == -ENOENT)
+			is_there = false;
+		else if (r < 0) {
+			log_error("%s: cannot be read: %s", path, strerror(-r));
+			return r;
+		}
+		/* depmod warns about those that are not there, and does without. */
+		r = depmod_put(d, kernel_inputs[i], data, size);
+		if (r == 0 && i == 0 && is_there)
+			r = kernel_pack(p, k->version, kernel_inputs[i], steal_ptr(&data), size);
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
-static int kernel_add_indexes(struct pack *p, const char *folder, const char *version)
+static int kernel_add_indexes(const struct depmod *d, struct pack *p)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(kernel_indexes); i++) {
 		_cleanup_free_ char *path = NULL;
@@ -388,13 +257,13 @@ static int kernel_add_indexes(struct pack *p, const char *folder, const char *ve
 		size_t size;
 		int r;
 
-		if (asprintf(&path, "%s/%s", folder, kernel_indexes[i]) < 0)
+		if (asprintf(&path, "%s/%s", d->modules, kernel_indexes[i]) < 0)
 			return -ENOMEM;
 		r = pack_read_file(path, &data, &size);
 		if (r == -ENOENT)
 			continue; /* an older depmod makes fewer of them */
 		if (r == 0)
-			r = kernel_pack(p, version, kernel_indexes[i], data, size);
+			r = kernel_pack(p, d->version, kernel_indexes[i], data, size);
 		if (r < 0) {
 			log_error("%s: cannot be packed: %s", path, strerror(-r));
 			return r;
@@ -403,70 +272,89 @@ static int kernel_add_indexes(struct pack *p, const char *folder, const char *ve
 	return 0;
 }
 
-static int kernel_add_chosen(struct pack *p, const char *tree, const struct modules *m,
-			     struct kernel_summary *s)
+static int kernel_add_firmware(struct pack *p, struct kernel *k, struct firmware *fw,
+			       const char *folder, const struct module *it, const struct elf *e)
 {
-	_cleanup_workshop_ char *workshop = kernel_make_workshop();
-	_cleanup_free_ char *folder = NULL;
-	int r;
+	const char *name;
+	size_t at = 0, named = 0, found = 0;
 
-	if (!workshop)
-		return -EIO;
-	if (asprintf(&folder, "%s/lib/modules/%s", workshop, s->version) < 0)
-		return -ENOMEM;
-	for (size_t i = 0; i < m->count; i++) {
-		if (!m->list[i].is_wanted)
-			continue;
-		r = kernel_add_module(p, tree, folder, &m->list[i], s);
+	while ((name = elf_info(e, "firmware", &at))) {
+		size_t n;
+		int r = firmware_add(fw, p, folder, k->version, name, &n);
+
 		if (r < 0)
 			return r;
+		named++;
+		found += n;
 	}
-	r = kernel_copy_inputs(tree, folder);
+	return named > 0 && found == 0 ? kernel_list_add(&k->dark, it->name) : 0;
+}
+
+static int kernel_add_module(struct pack *p, struct kernel *k, struct firmware *fw,
+			     const char *folder, const struct depmod *d, const struct module *it)
+{
+	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *name = NULL;
+	_cleanup_free_ void *data = NULL;
+	size_t size, plain;
+	struct elf e;
+	int r;
+
+	if (interrupt_pending())
+		return -EINTR;
+	if (asprintf(&path, "%s/%.*s", k->path, (int)it->path_length, it->path) < 0)
+		return -ENOMEM;
+	r = kernel_read_module(path, &data, &size, &plain);
+	if (r < 0)
+		return r;
+	if (elf_read(data, size, &e) < 0 || e.machine != k->machine) {
+		log_error(
+			"%s: for %s machines, in a tree for %s (one tree has one kernel's modules)",
+			path, elf_machine_name(e.machine), elf_machine_name(k->machine));
+		return -ENOEXEC;
+	}
+	r = kernel_add_firmware(p, k, fw, folder, it, &e);
+	if (r < 0)
+		return r;
+	name = strndup(path + strlen(k->path) + 1, plain - strlen(k->path) - 1);
+	if (!name)
+		return -ENOMEM;
+	r = depmod_put(d, name, data, size);
+	if (r < 0)
+		return r;
+	k->count++;
+	k->size_bytes += size;
+	return kernel_pack(p, k->version, name, steal_ptr(&data), size);
+}
+
+static int kernel_add_chosen(struct pack *p, struct kernel *k, struct firmware *fw)
+{
+	_cleanup_free_ char *folder = firmware_folder(fw, k->path);
+	_cleanup_(depmod_deinit) struct depmod d = { 0 };
+	int r;
+
+	if (!folder)
+		return -ENOMEM;
+	r = depmod_init(&d, k->version);
+	for (size_t i = 0; i < k->modules.count && r == 0; i++)
+		if (k->modules.list[i].is_wanted)
+			r = kernel_add_module(p, k, fw, folder, &d, &k->modules.list[i]);
 	if (r == 0)
-		r = kernel_run_depmod(workshop, tree, s->version);
+		r = kernel_copy_inputs(&d, p, k);
 	if (r == 0)
-		r = kernel_add_indexes(p, folder, s->version);
+		r = depmod_run(&d, k->path);
+	if (r == 0)
+		r = kernel_add_indexes(&d, p);
 	return r;
 }
 
-int kernel_add(struct pack *p, const char *path, const char *drivers, struct kernel_summary *s)
+int kernel_add(struct pack *p, struct kernel *k, const char *drivers, struct firmware *fw)
 {
-	_cleanup_free_ char *dep = NULL;
-	_cleanup_free_ char *softdep = NULL;
-	_cleanup_free_ char *alias = NULL;
-	_cleanup_free_ char *builtin = NULL;
-	_cleanup_(modules_deinit) struct modules m = { 0 };
-	struct modules_texts texts;
-	int r;
+	int r = kernel_choose(k, drivers);
 
-	s->version = kernel_version(path);
-	if (!s->version) {
-		r = -errno;
-		log_error("%s: no kernel's modules: %s", path, strerror(-r));
-		return r;
-	}
-	r = kernel_read_text(path, "modules.dep", &dep);
 	if (r == 0)
-		r = kernel_read_text(path, "modules.softdep", &softdep);
-	if (r == 0)
-		r = kernel_read_text(path, "modules.alias", &alias);
-	if (r == 0)
-		r = kernel_read_text(path, "modules.builtin", &builtin);
-	if (r < 0)
-		return r;
-	if (!dep) {
-		log_error("%s: has no modules.dep (is it DIR/lib/modules/VERSION? depmod -b DIR "
-			  "VERSION makes it)",
-			  path);
-		return -ENOENT;
-	}
-	texts = (struct modules_texts){ dep, softdep, alias, builtin };
-	r = modules_init(&m, &texts);
-	if (r == 0)
-		r = kernel_choose(&m, path, drivers, s);
-	if (r == 0)
-		r = kernel_add_chosen(p, path, &m, s);
+		r = kernel_add_chosen(p, k, fw);
 	if (r == -ENOMEM)
-		log_error("%s: out of memory", path);
+		log_error("%s: out of memory", k->path);
 	return r;
 }

@@ -3,6 +3,7 @@
 #include "modules.h"
 
 #include <fnmatch.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Of a module's name or an alias; the kernel's own limit of a name is 55. */
@@ -176,19 +177,14 @@ void modules_deinit(struct modules *m)
 
 static int modules_want_one(struct modules *m, struct module *it);
 
-/* A soft dependency: a module's name or an alias, that nobody need have. */
-static int modules_want_soft(struct modules *m, const char *word, size_t length)
+/* Whatever has this alias. *found: whether there was one. */
+static int modules_want_alias(struct modules *m, const char *name, bool *found)
 {
-	_cleanup_free_ char *name = modules_normal(word, length);
 	const char *text = m->text.alias, *line;
 	struct module *it;
 	size_t left;
 
-	if (!name)
-		return 0;
-	it = modules_find(m, name);
-	if (it)
-		return modules_want_one(m, it);
+	*found = false;
 	while (modules_line(&text, &line, &left)) {
 		_cleanup_free_ char *pattern = NULL;
 		_cleanup_free_ char *target = NULL;
@@ -206,7 +202,10 @@ static int modules_want_soft(struct modules *m, const char *word, size_t length)
 			continue;
 		target = modules_normal(part, size);
 		it = target ? modules_find(m, target) : NULL;
-		r = it ? modules_want_one(m, it) : 0;
+		if (!it)
+			continue;
+		*found = true;
+		r = modules_want_one(m, it);
 		/* What an optional one lacks is its own trouble. */
 		if (r < 0)
 			return r;
@@ -214,22 +213,55 @@ static int modules_want_soft(struct modules *m, const char *word, size_t length)
 	return 0;
 }
 
-/* softdep NAME pre: WORD... post: WORD... */
+/* A soft dependency: a module's name or an alias, that nobody need have. */
+static int modules_want_soft(struct modules *m, const char *word, size_t length)
+{
+	_cleanup_free_ char *name = modules_normal(word, length);
+	_cleanup_free_ char *cipher = NULL;
+	struct module *it;
+	bool found;
+	int r;
+
+	if (!name)
+		return 0;
+	it = modules_find(m, name);
+	if (it)
+		return modules_want_one(m, it);
+	r = modules_want_alias(m, name, &found);
+	if (r < 0 || found)
+		return r;
+	/* Newer kernels know an algorithm by this name only, as they ask for it. */
+	if (asprintf(&cipher, "crypto_%s", name) < 0)
+		return -ENOMEM;
+	return modules_want_alias(m, cipher, &found);
+}
+
+/* The words of the next "softdep NAME pre: WORD... post: WORD..." of this module. */
+static bool modules_softdep(const char **text, const char *of, const char **line, size_t *left)
+{
+	const char *word;
+	size_t length;
+
+	while (modules_line(text, line, left)) {
+		_cleanup_free_ char *name = NULL;
+
+		if (!modules_word(line, left, &word, &length) ||
+		    !modules_word_is(word, length, "softdep") ||
+		    !modules_word(line, left, &word, &length))
+			continue;
+		name = modules_normal(word, length);
+		if (name && strcmp(name, of) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int modules_want_softdeps(struct modules *m, const struct module *it)
 {
 	const char *text = m->text.softdep, *line, *word;
 	size_t left, length;
 
-	while (modules_line(&text, &line, &left)) {
-		_cleanup_free_ char *name = NULL;
-
-		if (!modules_word(&line, &left, &word, &length) ||
-		    !modules_word_is(word, length, "softdep") ||
-		    !modules_word(&line, &left, &word, &length))
-			continue;
-		name = modules_normal(word, length);
-		if (!name || strcmp(name, it->name) != 0)
-			continue;
+	while (modules_softdep(&text, it->name, &line, &left)) {
 		while (modules_word(&line, &left, &word, &length)) {
 			int r;
 
@@ -296,4 +328,122 @@ int modules_want_folder(struct modules *m, const char *folder, size_t *count)
 			return r;
 	}
 	return 0;
+}
+
+/* ---- what is asked for while they run ------------------------------------------------------ */
+
+/* What finds the devices of these aliases; the machine's own buses (PCI) need nothing. */
+static const struct {
+	const char *aliases;
+	const char *hosts[5];
+} modules_buses[] = {
+	{ "usb:", { "xhci_pci", "ehci_pci", "ohci_pci", "uhci_hcd" } },
+	{ "virtio:", { "virtio_pci", "virtio_mmio" } },
+};
+
+static bool modules_starts_with(const char *word, size_t length, const char *start)
+{
+	return length > strlen(start) && memcmp(word, start, strlen(start)) == 0;
+}
+
+/* Which of the buses (bits) the wanted ones sit on; and who is a PHY, who a driver. */
+static unsigned modules_note_aliases(struct modules *m)
+{
+	const char *text = m->text.alias, *line, *alias, *word;
+	size_t left, alias_length, length;
+	unsigned used = 0;
+
+	while (modules_line(&text, &line, &left)) {
+		_cleanup_free_ char *name = NULL;
+		struct module *it;
+
+		if (!modules_word(&line, &left, &word, &length) ||
+		    !modules_word_is(word, length, "alias") ||
+		    !modules_word(&line, &left, &alias, &alias_length) ||
+		    !memchr(alias, ':', alias_length) ||
+		    !modules_word(&line, &left, &word, &length))
+			continue;
+		name = modules_normal(word, length);
+		it = name ? modules_find(m, name) : NULL;
+		if (!it)
+			continue;
+		if (modules_starts_with(alias, alias_length, "mdio:"))
+			it->is_phy = true;
+		else
+			it->is_driver = true;
+		for (size_t i = 0; i < ARRAY_SIZE(modules_buses) && it->is_wanted; i++)
+			if (modules_starts_with(alias, alias_length, modules_buses[i].aliases))
+				used |= 1u << i;
+	}
+	return used;
+}
+
+static bool modules_uses_phys(const struct module *it)
+{
+	const char *rest = it->needs, *word;
+	size_t left = it->needs_length, length;
+
+	while (modules_word(&rest, &left, &word, &length)) {
+		_cleanup_free_ char *name = modules_name_of_path(word, length);
+
+		if (name && strcmp(name, "libphy") == 0)
+			return true;
+	}
+	return false;
+}
+
+/* r8169 says by a soft dependency which PHYs it can have; who says nothing may have any. */
+static bool modules_names_its_phy(const struct modules *m, const struct module *it)
+{
+	const char *text = m->text.softdep, *line, *word;
+	size_t left, length;
+
+	while (modules_softdep(&text, it->name, &line, &left)) {
+		while (modules_word(&line, &left, &word, &length)) {
+			_cleanup_free_ char *other = modules_normal(word, length);
+			const struct module *phy = other ? modules_find(m, other) : NULL;
+
+			if (phy && phy->is_phy)
+				return true;
+		}
+	}
+	return false;
+}
+
+static int modules_want_phys(struct modules *m)
+{
+	bool is_asked = false;
+	int r;
+
+	for (size_t i = 0; i < m->count && !is_asked; i++) {
+		const struct module *it = &m->list[i];
+
+		is_asked = it->is_wanted && it->is_driver && !it->is_phy && modules_uses_phys(it) &&
+			   !modules_names_its_phy(m, it);
+	}
+	for (size_t i = 0; i < m->count && is_asked; i++) {
+		if (!m->list[i].is_phy)
+			continue;
+		r = modules_want_one(m, &m->list[i]);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int modules_want_asked(struct modules *m)
+{
+	unsigned used = modules_note_aliases(m);
+
+	for (size_t i = 0; i < ARRAY_SIZE(modules_buses); i++) {
+		for (const char *const *host = modules_buses[i].hosts; used & 1u << i && *host;
+		     host++) {
+			int r = modules_want(m, *host);
+
+			/* Built in, or a machine that has none: as good. */
+			if (r < 0 || r == MODULES_E_BROKEN)
+				return r;
+		}
+	}
+	return modules_want_phys(m);
 }

@@ -25,6 +25,8 @@ struct module {
 	const char *needs; /* more paths, to the end of the line */
 	size_t needs_length;
 	bool is_wanted;
+	bool is_phy;    /* it is asked for by what a card has found on its MDIO bus */
+	bool is_driver; /* it is asked for by what another bus has found */
 };
 
 struct modules {
@@ -44,6 +46,13 @@ enum {
 
 /* Marks a module and all it needs as wanted. 0, MODULES_E_* or -ENOMEM. */
 int modules_want(struct modules *m, const char *name) _must_check_;
+
+/*
+ * Wants what the wanted ones will ask the kernel for while they run, which depmod cannot know: the
+ * bus that a card sits on when that is no part of the machine (USB, virtio), and the chip between
+ * card and cable (PHY) for a driver that has a choice of them. 0, MODULES_E_BROKEN or -ENOMEM.
+ */
+int modules_want_asked(struct modules *m) _must_check_;
 
 /* The same for all below a folder, "kernel/drivers/net/ethernet/". *count: how many. */
 int modules_want_folder(struct modules *m, const char *folder, size_t *count) _must_check_;

@@ -4,9 +4,11 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "elf.h"
 #include "run.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -81,18 +83,23 @@ void pack_deinit(struct pack *p)
 	*p = (struct pack){ 0 };
 }
 
-static int pack_add_program(struct pack *p, const char *folder, const char *file, const char *name)
+const struct pack_entry *pack_find(const struct pack *p, const char *name)
 {
-	_cleanup_free_ char *path = NULL;
+	for (size_t i = 0; i < p->count; i++)
+		if (strcmp(p->list[i].name, name) == 0)
+			return &p->list[i];
+	return NULL;
+}
+
+int pack_add_program(struct pack *p, const char *path, const char *name)
+{
 	void *data = NULL;
 	size_t size = 0;
 	int r;
 
-	if (asprintf(&path, "%s/%s", folder, file) < 0)
-		return -ENOMEM;
 	r = pack_read_file(path, &data, &size);
 	if (r == 0)
-		r = pack_add(p, name, S_IFREG | 0755, data, size);
+		r = pack_add(p, name, S_IFREG | 0755, data, elf_trim(data, size));
 	if (r == -ENOENT)
 		log_error("%s: not there (build it with make, or say with --program-dir where "
 			  "init, nbdclient, busybox and udhcpc.script are)",
@@ -136,7 +143,7 @@ static int pack_add_applets(struct pack *p, const char *folder)
 	return 0;
 }
 
-int pack_add_base(struct pack *p, const char *folder)
+int pack_add_base(struct pack *p, const char *folder, const char *script_folder)
 {
 	static const struct {
 		const char *name;
@@ -166,11 +173,18 @@ int pack_add_base(struct pack *p, const char *folder)
 	p->list[p->count - 1].device_major = 5;
 	p->list[p->count - 1].device_minor = 1;
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
-		r = pack_add_program(p, folder, programs[i][0], programs[i][1]);
+		bool is_script = strchr(programs[i][0], '.') != NULL;
+		_cleanup_free_ char *path = NULL;
+
+		if (asprintf(&path, "%s/%s", is_script ? script_folder : folder, programs[i][0]) <
+		    0)
+			return -ENOMEM;
+		r = pack_add_program(p, path, programs[i][1]);
 		if (r < 0)
 			return r;
 	}
-	return pack_add_applets(p, folder);
+	/* Both are built alike, and this machine may not be able to run the other one. */
+	return pack_add_applets(p, script_folder);
 }
 
 /* ---- the archive -------------------------------------------------------------------------- */

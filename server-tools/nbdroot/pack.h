@@ -28,8 +28,17 @@ struct pack {
 /* Adds an entry. data becomes the pack's, or is freed. 0 or -ENOMEM. */
 int pack_add(struct pack *p, const char *name, mode_t mode, void *data, size_t size) _must_check_;
 
-/* The directories, /dev/console and the programs from folder. Errors are already reported. */
-int pack_add_base(struct pack *p, const char *folder) _must_check_;
+/* What was added under this name, or NULL. */
+const struct pack_entry *pack_find(const struct pack *p, const char *name);
+
+/* Adds a static program, without what is not loaded of it. 0 or negative errno, reported. */
+int pack_add_program(struct pack *p, const char *path, const char *name) _must_check_;
+
+/*
+ * The directories, /dev/console, and the programs from folder, the script of the DHCP client from
+ * its own. 0 or negative errno, already reported.
+ */
+int pack_add_base(struct pack *p, const char *folder, const char *script_folder) _must_check_;
 
 /* The archive of it all. 0 or negative errno; -EEXIST, already reported, for a name given twice. */
 int pack_archive(struct pack *p, struct cpio *c) _must_check_;

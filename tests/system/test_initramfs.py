@@ -3,9 +3,6 @@
 `nbdroot initramfs`: what is in the archive, read by a parser of our own and by modprobe, which uses
 the same library as init. The kernel tree is Debian's, from the build folder.
 """
-import collections
-import gzip
-import lzma
 import os
 import pathlib
 import re
@@ -16,78 +13,17 @@ import subprocess
 import time
 
 import pytest
+from archives import (BUILD, LIB, NBDROOT, PACKERS, TREE, VERSION, copied, depmod, entries, modprobe,
+                      modules_in, pack)
 
-TOP = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("NBDROOT_BUILD", TOP / "build")).resolve()
-NBDROOT = BUILD / "nbdroot"
-TREE = BUILD / "kernel" / "modules"
-VERSION = TREE.resolve().name
-LIB = f"lib/modules/{VERSION}"
-
-os.environ["PATH"] += ":/usr/sbin:/sbin"
-
-Entry = collections.namedtuple("Entry", "inode mode uid gid links mtime size device data")
-
-
-def pack(output, *args, status=0, **kwargs):
-    done = subprocess.run([NBDROOT, "initramfs", "-o", output, *map(str, args)], text=True,
-                          capture_output=True, timeout=120, **kwargs)
-    assert done.returncode == status, (args, done.returncode, done.stdout, done.stderr)
-    return done
-
-
-def unpack(path):
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        return gzip.decompress(data)
-    if data[:6] == b"\xfd7zXZ\0":
-        return lzma.decompress(data)
-    assert data[:4] == b"\x28\xb5\x2f\xfd", data[:6]
-    return subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
-
-
-def entries(path):
-    """The archive as {name: Entry}, in order."""
-    data = unpack(path)
-    found = {}
-    at = 0
-    while True:
-        assert data[at:at + 6] == b"070701"
-        f = [int(data[at + 6 + i * 8:at + 14 + i * 8], 16) for i in range(13)]
-        name = data[at + 110:at + 110 + f[11] - 1].decode()
-        assert data[at + 110 + f[11] - 1] == 0
-        at = (at + 110 + f[11] + 3) & ~3
-        if name == "TRAILER!!!":
-            assert at == len(data)
-            return found
-        assert name not in found
-        found[name] = Entry(f[0], f[1], f[2], f[3], f[4], f[5], f[6], (f[9], f[10]),
-                            data[at:at + f[6]])
-        at = (at + f[6] + 3) & ~3
-
-
-def modules_in(found, version=VERSION):
-    return sorted(pathlib.Path(name).name for name in found
-                  if name.startswith(f"lib/modules/{version}/") and name.endswith(".ko"))
-
-
-def modprobe(found, folder, *args, version=VERSION):
-    """Asks modprobe about the modules of an archive."""
-    for name, entry in found.items():
-        if name.startswith("lib/modules/") and stat.S_ISREG(entry.mode):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(entry.data)
-    done = subprocess.run(["modprobe", "-d", folder, "-S", version, "-C", "/dev/null", *args],
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [pathlib.Path(line.split()[-1]).name for line in done.stdout.splitlines()]
+DRIVERS = "virtio_net,e1000,e1000e,r8169"
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The archive of the demo: default drivers, default compression."""
+    """The archive of a small room: what offices' and virtual machines have."""
     path = tmp_path_factory.mktemp("demo") / "initrd"
-    done = pack(path, "--modules", TREE)
+    done = pack(path, "--modules", TREE, "--drivers", DRIVERS)
     return path, done
 
 
@@ -118,16 +54,6 @@ def small(tmp_path_factory):
     return top
 
 
-def depmod(tree):
-    subprocess.run(["depmod", "-b", tree.parents[2], tree.name], check=True)
-
-
-def copied(tree, tmp_path):
-    target = tmp_path / "lib" / "modules" / tree.name
-    shutil.copytree(tree, target)
-    return target
-
-
 # ---- what is in it ----------------------------------------------------------------------------
 
 
@@ -135,11 +61,26 @@ def test_archive_has_init_and_all_that_a_boot_starts_with(found):
     for name, source in (("init", "init"), ("bin/nbdclient", "nbdclient"),
                          ("bin/busybox", "busybox"), ("etc/udhcpc.script", "udhcpc.script")):
         assert stat.S_ISREG(found[name].mode) and found[name].mode & 0o777 == 0o755
-        assert found[name].data == (BUILD / source).read_bytes(), name
+        content = (BUILD / source).read_bytes()
+        if name.startswith("etc/"):
+            assert found[name].data == content
+            continue
+        # what is loaded of it; but for the head, which knows of no sections any more
+        assert found[name].data[64:] == content[64:len(found[name].data)], name
+        assert len(found[name].data) < len(content) / (1 if source == "busybox" else 2)
     for name in ("bin", "dev", "etc", "lib", "newroot", "proc", "run", "sys", "tmp"):
         assert stat.S_ISDIR(found[name].mode), name
     assert found["tmp"].mode & 0o7777 == 0o1777
     assert stat.S_ISCHR(found["dev/console"].mode) and found["dev/console"].device == (5, 1)
+
+
+def test_programs_run_without_what_was_taken_from_them(found, tmp_path):
+    for name, words in (("bin/nbdclient", "nbdclient "), ("init", "init (nbdroot) ")):
+        program = tmp_path / pathlib.Path(name).name
+        program.write_bytes(found[name].data)
+        program.chmod(0o755)
+        done = subprocess.run([program, "--version"], capture_output=True, text=True)
+        assert done.stdout.startswith(words), done
 
 
 def test_every_command_of_busybox_is_a_link_to_it(found):
@@ -162,13 +103,15 @@ def test_every_parent_comes_before_its_children_and_all_is_roots(found):
 
 def test_modules_are_the_drivers_nbd_ext4_and_all_that_they_need(found):
     modules = modules_in(found)
+    for name in ("overlay", "nfsv3", "nfsv4", "lockd", "sunrpc", "dns_resolver", "8021q"):
+        assert name + ".ko" in modules, name
     for name in ("nbd", "ext4", "jbd2", "mbcache", "crc16", "virtio_net", "virtio_pci", "virtio",
                  "virtio_ring", "failover", "net_failover", "e1000", "e1000e", "r8169", "libphy",
                  "realtek"):
         assert name + ".ko" in modules, name
     # ext4 asks for crc32c by an alias that modules.dep does not know.
     assert "crc32c_generic.ko" in modules
-    assert len(modules) < 30
+    assert len(modules) < 45
 
 
 def test_modules_are_byte_for_byte_the_kernels(found):
@@ -195,6 +138,7 @@ def test_indexes_know_what_is_built_in(found):
 
 
 def test_archive_is_as_small_as_promised(demo, tmp_path):
+    # issue 5: virtio, e1000, e1000e, r8169, nbd, ext4, overlay, NFS v3 and v4
     assert demo[0].stat().st_size <= 5 * (1 << 20) // 2
     pack(tmp_path / "bare")
     assert (tmp_path / "bare").stat().st_size <= 1 << 20
@@ -204,7 +148,7 @@ def test_archive_is_as_small_as_promised(demo, tmp_path):
 def test_summary_says_how_large_it_is_and_how_many_modules(demo, found):
     done = demo[1]
     kib = (demo[0].stat().st_size + 1023) // 1024
-    assert re.fullmatch(rf"\S+: {kib} KiB; {VERSION}: {len(modules_in(found))} modules "
+    assert re.fullmatch(rf"\S+: {kib} KiB, for amd64; {VERSION}: {len(modules_in(found))} modules "
                         r"\(\d+ KiB\)\n", done.stdout)
 
 
@@ -216,20 +160,11 @@ def test_drivers_that_are_missing_or_built_in_are_left_out_with_a_note(small, tm
                         re.MULTILINE).group(1)
     done = pack(tmp_path / "out", "--modules", small, "--drivers", f"virtio-net,nosuch,{builtin}",
                 "--compress", "gzip")
-    assert done.stderr == (f"nbdroot: {VERSION}: left out: nosuch (not in this tree), "
-                           f"{builtin} (built in)\n")
+    note = done.stderr.splitlines()[0]
+    assert note.startswith(f"nbdroot: {VERSION}: left out: overlay (not in this tree), ")
+    assert note.endswith(f" nosuch (not in this tree), {builtin} (built in)")
     modules = modules_in(entries(tmp_path / "out"))
     assert "virtio_net.ko" in modules and "net_failover.ko" in modules
-
-
-def test_all_is_every_ethernet_driver_and_may_have_company(small, tmp_path):
-    done = pack(tmp_path / "out", "--modules", small, "--drivers", "all,vmxnet3", "--compress",
-                "gzip")
-    assert "hv_netvsc" in done.stderr and "ethernet" not in done.stderr
-    there = set(modules_in(entries(tmp_path / "out")))
-    wanted = {p.name for p in (small / "kernel/drivers/net/ethernet").rglob("*.ko")}
-    assert wanted == {"8139cp.ko", "8139too.ko", "r8169.ko"}
-    assert wanted | {"vmxnet3.ko", "virtio_net.ko", "virtio_pci.ko", "mii.ko", "realtek.ko"} <= there
 
 
 @pytest.mark.parametrize("gone", ["nbd", "ext4"])
@@ -262,14 +197,6 @@ def test_two_kernels_share_one_archive(small, tmp_path):
 
 
 # ---- compressed modules -----------------------------------------------------------------------
-
-
-PACKERS = {
-    ".gz": lambda data: gzip.compress(data, mtime=0),
-    ".xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32, preset=1),
-    ".zst": lambda data: subprocess.run(["zstd", "-1", "-q", "-c"], input=data, check=True,
-                                        capture_output=True).stdout,
-}
 
 
 @pytest.mark.parametrize("ending", PACKERS)
@@ -350,6 +277,12 @@ def test_older_kernel_gets_an_archive_that_it_can_unpack(small, tmp_path):
         depmod(tree)
         pack(tmp_path / "out", "--modules", tree, "--drivers", "virtio_net")
         assert (tmp_path / "out").read_bytes().startswith(magic)
+    # A kernel whose package tells how it was built is believed.
+    (tree / "config").write_text("CONFIG_RD_GZIP=y\n# CONFIG_RD_ZSTD is not set\n")
+    pack(tmp_path / "out", "--modules", tree, "--drivers", "virtio_net")
+    assert (tmp_path / "out").read_bytes().startswith(b"\x1f\x8b")
+    done = pack(tmp_path / "out", "--modules", tree, "--compress", "zstd", status=1)
+    assert "kernel 5.9.0 cannot unpack it" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 # ---- programs and refusals --------------------------------------------------------------------
@@ -423,7 +356,9 @@ def test_signal_in_the_middle_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("arguments, status, words", [
     (["--modules", "/nowhere"], 1, "/nowhere"), (["--modules", "/usr"], 1, "modules.dep"),
-    (["--compress", "lz4"], 2, "lz4"), (["stray"], 2, "-o FILE"), (["--stray"], 2, "stray")])
+    (["--compress", "lz4"], 2, "lz4"), (["--arch", "arm64"], 2, "arm64"),
+    (["--firmware", "/nowhere"], 2, "/nowhere"), (["--fsck", "/nowhere"], 1, "/nowhere"),
+    (["--json"], 2, "--json"), (["--list", "/nowhere"], 2, "one of"), (["stray"], 2, "-o FILE"), (["--stray"], 2, "stray")])
 def test_wrong_use_says_what_is_wrong(tmp_path, arguments, status, words):
     done = pack(tmp_path / "out", *arguments, status=status)
     assert words in done.stderr and len(done.stderr.splitlines()) == 1

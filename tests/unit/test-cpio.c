@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The archive writer of `nbdroot initramfs`: newc heads to the byte, padding, refusals. */
+/* The archive writer and reader of `nbdroot initramfs`: newc heads to the byte, padding, refusals.
+ */
 #include "tests/unit/tap.h"
 
+#include "server-tools/nbdroot/cpio-read.h"
 #include "server-tools/nbdroot/cpio.h"
 
 #include <errno.h>
@@ -107,4 +109,69 @@ TEST(file_of_four_gib_is_refused)
 		 -EFBIG);
 	CHECK_EQ(c.size, 0);
 	cpio_deinit(&c);
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+TEST(what_was_written_is_read_back_to_the_end)
+{
+	struct cpio_reader r = { 0 };
+	struct cpio_item it;
+	struct cpio c;
+
+	cpio_init(&c, 0);
+	CHECK_EQ(cpio_add(&c, &(struct cpio_entry){ .name = "abcd",
+						    .mode = S_IFREG | 0755,
+						    .data = "hello",
+						    .size = 5 }),
+		 0);
+	CHECK_EQ(cpio_end(&c), 0);
+	r.data = c.data;
+	r.size = c.size;
+	CHECK_EQ(cpio_next(&r, &it), 0);
+	CHECK_STR(it.name, "abcd");
+	CHECK_EQ(it.name_length, 4);
+	CHECK_EQ(it.mode, S_IFREG | 0755);
+	CHECK_EQ(it.size, 5);
+	CHECK(memcmp(it.data, "hello", 5) == 0);
+	CHECK_EQ(cpio_next(&r, &it), CPIO_E_END);
+	CHECK_EQ(r.at, r.size);
+	cpio_deinit(&c);
+}
+
+/* One entry with these fields in hexadecimal, and nothing after it. */
+static int read_head(const char *magic, const char *size, const char *name_size, const char *name,
+		     size_t length)
+{
+	char text[256];
+	struct cpio_item it;
+	struct cpio_reader r = { .data = (const uint8_t *)text };
+	int n = snprintf(text, sizeof(text), "%s%048d%s%032d%s%08d", magic, 0, size, 0, name_size,
+			 0);
+
+	memcpy(text + n, name, length);
+	r.size = (size_t)n + length;
+	return cpio_next(&r, &it);
+}
+
+TEST(heads_with_a_wrong_magic_number_no_digit_or_a_strange_name_are_refused)
+{
+	CHECK_EQ(read_head("070701", "00000000", "00000002", "a", 2), 0);
+	CHECK_EQ(read_head("070702", "00000000", "00000002", "a", 2), 0);
+	CHECK_EQ(read_head("070707", "00000000", "00000002", "a", 2), CPIO_E_MALFORMED);
+	CHECK_EQ(read_head("070701", "0000000g", "00000002", "a", 2), CPIO_E_MALFORMED);
+	CHECK_EQ(read_head("070701", "00000000", "00000000", "", 0), CPIO_E_MALFORMED);
+	CHECK_EQ(read_head("070701", "00000000", "00001001", "a", 2), CPIO_E_MALFORMED);
+	/* no zero at the end, one in the middle */
+	CHECK_EQ(read_head("070701", "00000000", "00000002", "ab", 2), CPIO_E_MALFORMED);
+	CHECK_EQ(read_head("070701", "00000000", "00000004", "a\0b", 4), CPIO_E_MALFORMED);
+}
+
+TEST(entry_that_is_one_byte_short_is_short)
+{
+	CHECK_EQ(read_head("070701", "00000004", "00000002", "a\0xxxx", 6), 0);
+	CHECK_EQ(read_head("070701", "00000004", "00000002", "a\0xxx", 5), CPIO_E_SHORT);
+	CHECK_EQ(read_head("070701", "ffffffff", "00000002", "a\0xxx", 5), CPIO_E_SHORT);
+	CHECK_EQ(read_head("070701", "00000000", "00000002", "a", 1), CPIO_E_SHORT);
+	CHECK_EQ(read_head("070701", "00000000", "0000000", "", 0), CPIO_E_SHORT);
 }

@@ -164,3 +164,66 @@ TEST(tree_without_any_text_has_nothing)
 	CHECK_EQ(modules_want(&m, "ext4"), MODULES_E_MISSING);
 	modules_deinit(&m);
 }
+
+static const struct modules_texts cards = {
+	.dep = "kernel/net/open.ko: kernel/net/helper.ko kernel/phy/libphy.ko\n"
+	       "kernel/net/sure.ko: kernel/phy/libphy.ko\n"
+	       "kernel/net/helper.ko: kernel/phy/libphy.ko\n"
+	       "kernel/net/stick.ko:\n"
+	       "kernel/net/virtio_net.ko:\n"
+	       "kernel/phy/libphy.ko:\n"
+	       "kernel/phy/phy-a.ko: kernel/phy/libphy.ko\n"
+	       "kernel/phy/phy-b.ko: kernel/phy/libphy.ko\n"
+	       "kernel/usb/xhci-pci.ko: kernel/usb/xhci-hcd.ko\n"
+	       "kernel/usb/xhci-hcd.ko:\n"
+	       "kernel/usb/uhci-hcd.ko:\n"
+	       "kernel/virtio/virtio_pci.ko:\n",
+	.softdep = "softdep sure pre: phy-b\n",
+	.alias = "alias pci:v00001*d* open\n"
+		 "alias pci:v00002*d* sure\n"
+		 "alias usb:v0001p* stick\n"
+		 "alias virtio:d00000001v* virtio_net\n"
+		 "alias mdio:0001* phy_a\n"
+		 "alias mdio:0002* phy_b\n"
+		 "alias pci:v*d*bc0C* xhci_pci\n",
+	.builtin = "kernel/usb/ehci-pci.ko\n",
+};
+
+/* What stands there after wanting one driver and what it asks for. */
+static const char *asked(const char *driver)
+{
+	struct modules m;
+	const char *text = "?";
+
+	if (modules_init(&m, &cards) == 0 && modules_want(&m, driver) == 0 &&
+	    modules_want_asked(&m) == 0)
+		text = wanted(&m);
+	modules_deinit(&m);
+	return text;
+}
+
+TEST(driver_brings_the_bus_that_its_card_sits_on)
+{
+	CHECK_STR(asked("stick"), "stick uhci_hcd xhci_hcd xhci_pci ");
+	CHECK_STR(asked("virtio_net"), "virtio_net virtio_pci ");
+}
+
+TEST(driver_that_uses_phys_brings_all_or_those_that_it_names)
+{
+	CHECK_STR(asked("open"), "helper libphy open phy_a phy_b ");
+	CHECK_STR(asked("sure"), "libphy phy_b sure ");
+	/* a library is no driver */
+	CHECK_STR(asked("helper"), "helper libphy ");
+}
+
+TEST(cipher_is_found_under_the_name_that_newer_kernels_ask_for)
+{
+	struct modules_texts text = tree;
+	struct modules m;
+
+	text.softdep = "softdep last pre: crc32c\n";
+	CHECK_EQ(modules_init(&m, &text), 0);
+	CHECK_EQ(modules_want(&m, "last"), 0);
+	CHECK_STR(wanted(&m), "crc32c_generic crc32c_intel last ");
+	modules_deinit(&m);
+}
