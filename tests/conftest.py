@@ -108,7 +108,7 @@ exec /bin/guest agent /dev/tty1
 @pytest.fixture(scope="session")
 def initrd(tmp_path_factory):
     path = tmp_path_factory.mktemp("init") / "initrd"
-    subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules()],
+    subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules(), "--drivers", ""],
                    check=True, capture_output=True)
     return path
 
