@@ -70,3 +70,6 @@ BENCH_BOOT_FILES = $(PROGRAMS) $(BOOT_FILES) $(BUILD)/guest $(BUILD)/kernel/.don
 	$(BUILD)/bench-boot/initramfs-tools/versions $(BUILD)/bench-boot/dracut/versions
 bench-boot: $(BENCH_BOOT_FILES) ## our initramfs beside Debian's own, boots and faults; 60 minutes
 	$(Q)NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/bench/bench-boot.py $(BENCH_BOOT) $(BENCH_BOOT_FLAGS)
+.PHONY: bench-rpm
+bench-rpm: $(PROGRAMS) $(BOOT_FILES) $(BUILD)/guest $(BUILD)/demo-root.img ## rpm's database on NFS and on ours; 5 minutes
+	$(Q)NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/bench/rpm-nfs.py $(BENCH_FLAGS)

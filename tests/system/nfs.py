@@ -29,7 +29,8 @@ def make_initrd(folder):
 CONFIG = """
 NFS_CORE_PARAM {{ Protocols = {versions}; NFS_Port = {port}; Enable_NLM = false;
 	Enable_RQUOTA = false; Enable_UDP = false; }}
-NFSV4 {{ Minor_Versions = {minors}; Graceless = true; Lease_Lifetime = 5; RecoveryRoot = {run}/recovery;
+NFSV4 {{ Minor_Versions = {minors}; Graceless = {graceless}; Grace_Period = 5; Lease_Lifetime = 5;
+	RecoveryRoot = {run}/recovery;
 	Only_Numeric_Owners = true; Allow_Numeric_Owners = true; }}
 LOG {{ Default_Log_Level = EVENT; }}
 """
@@ -69,13 +70,14 @@ class Export:
 class Server:
     """Started again and again on the same folders, as lab.Server is."""
 
-    def __init__(self, network, exports, versions="3,4", minors="0,1,2", port=2049):
+    def __init__(self, network, exports, versions="3,4", minors="0,1,2", port=2049, grace=False):
         if os.geteuid() != 0:
             pytest.skip("an NFS server opens files by their handles, which only root may")
         need("ganesha.nfsd")
         need("rpcbind")
         self.network, self.exports = network, exports
         self.versions, self.minors, self.port = versions, minors, port
+        self.grace = grace  # after a restart clients may take their locks back, and others wait
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="nbdroot-nfs-"))
         self.log = self.folder / "log"
         self.process = None
@@ -84,7 +86,7 @@ class Server:
         """Returns when it answers."""
         run, config = self.folder / "run", self.folder / "conf"
         config.write_text(CONFIG.format(versions=self.versions, minors=self.minors, port=self.port,
-                                        run=run)
+                                        graceless=str(not self.grace).lower(), run=run)
                           + "".join(e.text(i + 1) for i, e in enumerate(self.exports)))
         self.log.write_text("")
         rpcbind = RPCBIND if "3" in self.versions else ""
