@@ -354,6 +354,8 @@ install: all $(BOOT_FILES) $(SERVICES) ## install to DESTDIR and PREFIX
 	install -D -m 644 -t $(DESTDIR)$(SYSCONFDIR)/nbdroot images/netboot/netboot.conf.example
 	[ -e $(DESTDIR)$(SYSCONFDIR)/nbdserve.conf ] || install -D -m 644 -t \
 		$(DESTDIR)$(SYSCONFDIR) images/nbdserve/nbdserve.conf
+	@[ -n "$(DESTDIR)" ] || ! [ -d /run/systemd ] || echo "for nbdserve's user and service, type:" \
+		"systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload"
 
 clean: ## remove everything that was built, downloads included
 	rm -rf $(BUILD)
