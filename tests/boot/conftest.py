@@ -70,11 +70,12 @@ def initramfs_for(tmp_path_factory):
     """initramfs_for(kernel, ...) makes one for these kernels, of 32 bits if one of them is."""
     made = {}
 
-    def make(*kernels):
-        if kernels not in made:
-            made[kernels] = tmp_path_factory.mktemp("initramfs") / "nbdroot.img"
-            rooms.make_initramfs(made[kernels], *kernels)
-        return made[kernels]
+    def make(*kernels, drivers=rooms.DRIVERS):
+        key = kernels, drivers
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("initramfs") / "nbdroot.img"
+            rooms.make_initramfs(made[key], *kernels, drivers=drivers)
+        return made[key]
 
     return make
 

@@ -74,16 +74,34 @@ def make_tree(folder):
     return tree
 
 
+def works(box):
+    """Its root can be written to; and it can be switched off, with everything written."""
+    status, output = box.command("dd if=/dev/urandom of=/srv/f bs=64k count=16 2>/dev/null && sync "
+                                 "&& echo 3 >/proc/sys/vm/drop_caches && md5sum /srv/f /srv/f | uniq | wc -l")
+    assert (status, output.strip()) == (0, "1"), output
+    box.switch_off()
+    assert "everything is written" in box.text()
+    assert not box.io_errors()
+
+
+def are_clean(server):
+    """What machines that are off have left in their images."""
+    server.kill()
+    for name, path in server.exports.items():
+        clean, text = lab.fsck_is_clean(path)
+        assert clean, f"{name}: {text}"
+
+
 def make_image(path, tree):
     machine.run(lab.NBDROOT, "image", "create", path, "--size", "48M", "--from", tree)
     return path
 
 
-def make_initramfs(path, *kernels):
+def make_initramfs(path, *kernels, drivers=DRIVERS):
     """By the product's own tool; one of 32 bits runs on both kinds of kernels."""
     trees = [word for kernel in kernels for word in ("--modules", lab.BUILD / KERNELS[kernel] / "modules")]
     arch = ["--arch", "i386"] if any(kernel.endswith("i386") for kernel in kernels) else []
-    return machine.run(lab.NBDROOT, "initramfs", "-o", path, *trees, "--drivers", DRIVERS, *arch)
+    return machine.run(lab.NBDROOT, "initramfs", "-o", path, *trees, "--drivers", drivers, *arch)
 
 
 class Room(lab.Namespace):

@@ -4,24 +4,7 @@ Machines in a room boot by their own firmware from what `nbdroot netboot` wrote,
 what they miss. The most telling cases; all of them are in long_matrix.py.
 """
 import room as rooms
-from machine import lab
-
-
-def works(box):
-    """Its root can be written to; and it can be switched off, with everything written."""
-    status, output = box.command("dd if=/dev/urandom of=/srv/f bs=64k count=16 2>/dev/null && sync "
-                                 "&& echo 3 >/proc/sys/vm/drop_caches && md5sum /srv/f /srv/f | uniq | wc -l")
-    assert (status, output.strip()) == (0, "1"), output
-    box.switch_off()
-    assert "everything is written" in box.text()
-    assert not box.io_errors()
-
-
-def are_clean(server):
-    server.kill()
-    for name, path in server.exports.items():
-        clean, text = lab.fsck_is_clean(path)
-        assert clean, f"{name}: {text}"
+from room import are_clean, works
 
 
 def test_bios_and_uefi_machine_boot_from_one_entry_before_their_server_is_up(
