@@ -286,6 +286,10 @@ static void parse_word(struct cmdline *c, const char *name, char *value, struct 
 		c->bootdev = or_null(value);
 	else if (strcmp(name, "vlan") == 0)
 		cmdline_parse_vlan(c, value);
+	else if (strcmp(name, "bond") == 0 || strcmp(name, "team") == 0 ||
+		 strcmp(name, "bridge") == 0 || strcmp(name, "rd.route") == 0)
+		cmdline_problem(c, "%s=%s: not supported by this version", name,
+				value ? value : "");
 	else if (strcmp(name, "nameserver") == 0)
 		cmdline_parse_nameserver(c, value);
 	else if (strcmp(name, "ro") == 0 && value == NULL)

@@ -252,6 +252,17 @@ TEST(what_is_no_vlan_is_refused)
 	}
 }
 
+TEST(what_other_initramfs_can_and_we_cannot_is_said)
+{
+	static const char *const bad[] = { "bond=bond0:eth0,eth1", "team=t:eth0", "bridge=br0:eth0",
+					   "rd.route=10.0.0.0/8:192.0.2.1", "bond" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		CHECK_EQ(parse(bad[i]), CMDLINE_E_BAD);
+		CHECK_HAS(c.problem, "not supported by this version");
+	}
+}
+
 TEST(name_servers_are_addresses)
 {
 	CHECK_EQ(parse("nameserver=192.0.2.1 nameserver=192.0.2.2"), 0);
