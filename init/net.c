@@ -270,7 +270,9 @@ static const char *make_vlan(struct boot *b, bool is_boot)
 	if (modules_load("8021q", NULL) < 0)
 		log_debug("network: no 8021q");
 	r = rtnl_add_vlan(v->name, lower, v->id);
-	if (r < 0 && r != -EEXIST) {
+	if (r == -EEXIST && net_card_read(v->name, &found.card) && !found.card.is_physical)
+		r = 0; /* by an earlier try */
+	if (r < 0) {
 		lastwords_leave(&b->words,
 				"VLANs need the module 8021q in the initramfs: build it again "
 				"(nbdroot initramfs)",
