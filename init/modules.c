@@ -177,26 +177,34 @@ static bool load_alias(const char *alias)
 	return true;
 }
 
+static int is_visible(const struct dirent *d)
+{
+	return d->d_name[0] != '.';
+}
+
+/*
+ * In the order of their names, as events would come: of a USB card's interfaces the first one
+ * tells its class, and a driver that knows only the second must not get at it before.
+ */
 static size_t coldplug_bus(const char *bus, bool network_only)
 {
 	char path[512], alias[512];
-	struct dirent *d;
+	struct dirent **list;
 	size_t fresh = 0;
-	DIR *dir;
+	int count;
 
 	snprintf(path, sizeof(path), "/sys/bus/%s/devices", bus);
-	dir = opendir(path);
-	if (dir == NULL)
-		return 0;
-	while ((d = readdir(dir)) != NULL) {
-		if (d->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "/sys/bus/%s/devices/%s/modalias", bus, d->d_name);
+	count = scandir(path, &list, is_visible, versionsort);
+	for (int i = 0; i < count; i++) {
+		snprintf(path, sizeof(path), "/sys/bus/%s/devices/%s/modalias", bus,
+			 list[i]->d_name);
 		if (fd_read_file(path, alias, sizeof(alias)) > 0 &&
 		    (!network_only || is_network_alias(alias)))
 			fresh += load_alias(alias);
+		free(list[i]);
 	}
-	closedir(dir);
+	if (count >= 0)
+		free(list);
 	return fresh;
 }
 
