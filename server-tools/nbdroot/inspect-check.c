@@ -253,7 +253,8 @@ static void check_soft(struct check *c, const struct inspect_kernel *k)
 				    check_has(c, k, plain))
 					continue;
 				check_say(c, false, k,
-					  "module %s asks for %s when it starts, which is missing",
+					  "module %s asks for %s when it starts: not here, unless "
+					  "the kernel has it built in",
 					  m->name, word);
 			}
 		}
@@ -316,12 +317,14 @@ static void check_firmware(struct check *c, const struct inspect_kernel *k)
 				first = name;
 			named++;
 		}
-		if (found < named)
+		if (named > 0 && found == 0)
+			check_say(c, false, k, "module %s: none of its firmware is there (%s%s)",
+				  m->name, first, named > 1 ? ", ..." : "");
+		else if (found < named)
 			check_say(c, false, k,
-				  "module %s names %zu firmware files, of which %zu are missing "
-				  "(%s%s)",
-				  m->name, named, named - found, first,
-				  named - found > 1 ? ", ..." : "");
+				  "module %s: %zu of its %zu firmware files %s missing (%s%s)",
+				  m->name, named - found, named, named - found > 1 ? "are" : "is",
+				  first, named - found > 1 ? ", ..." : "");
 	}
 }
 
