@@ -28,7 +28,7 @@ void ending_call_off(struct ending *e)
 
 static uint64_t patience_ends_ns(const struct ending *e)
 {
-	uint64_t from_ns = e->asked_ns > e->away_ns ? e->asked_ns : e->away_ns;
+	uint64_t from_ns = e->asked_ns > e->trouble_ns ? e->asked_ns : e->trouble_ns;
 
 	return from_ns + ENDING_PATIENCE_NS + (e->role == ENDING_ENDS ? ENDING_LAST_NS : 0);
 }
@@ -46,8 +46,9 @@ static bool is_waited_for(const struct ending *e)
 enum ending_todo ending_step(struct ending *e, bool is_away, uint64_t now_ns)
 {
 	if (is_away && !e->is_away) {
+		e->away_ns = now_ns;
 		if (e->back_ns == 0 || now_ns - e->back_ns >= ENDING_STEADY_NS) {
-			e->away_ns = now_ns;
+			e->trouble_ns = now_ns;
 			e->has_said = false;
 		}
 		if (now_ns - e->asked_ns > ENDING_FORGET_NS)

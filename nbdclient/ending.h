@@ -38,7 +38,7 @@ enum ending_todo {
 #define ENDING_LAST_NS (1 * CLOCK_NS_PER_S)
 /* Nobody shuts down for longer than this with a server that is there: it was called off. */
 #define ENDING_FORGET_NS (900 * CLOCK_NS_PER_S)
-/* A server that stays for less than this was not back: nothing begins anew. */
+/* A shutdown does not begin to wait anew for a server that was back for less than this. */
 #define ENDING_STEADY_NS (10 * CLOCK_NS_PER_S)
 
 struct ending {
@@ -48,8 +48,9 @@ struct ending {
 
 	/* private */
 	bool is_away;
-	uint64_t away_ns; /* since when */
-	uint64_t back_ns; /* the last moment of the outage before; 0: there was none */
+	uint64_t away_ns;    /* since when */
+	uint64_t trouble_ns; /* since when with short returns only */
+	uint64_t back_ns;    /* the last return; 0: there was none */
 	enum ending_verb asked;
 	uint64_t asked_ns;
 	bool by_keys; /* asked with Ctrl-Alt-Del, of which PID 1 knows nothing */
