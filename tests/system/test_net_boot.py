@@ -391,7 +391,7 @@ def same_addresses():
 
 
 def test_last_words_tell_of_memory_that_is_too_little(network, initrd, same_addresses):
-    for memory, is_short in (("56M", True), ("192M", False)):
+    for memory, is_short in (("52M", True), ("192M", False)):
         guest = lab.Guest(network, memory=memory, initrd=initrd, append="root=")
         try:
             guest.wait_log("next:", 30)
