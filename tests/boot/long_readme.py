@@ -91,6 +91,8 @@ class Server:
         self.process = subprocess.Popen(
             self.network.inside("systemd-nspawn", "--quiet", "--register=no", "--keep-unit",
                                 "--kill-signal=SIGRTMIN+4", "--resolv-conf=off",
+                                "--capability=CAP_NET_ADMIN", "--system-call-filter="
+                                "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
                                 "--machine=readme", "-D", self.root, "--boot"),
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         lab.wait_until(lambda: self.type("systemctl is-system-running", check=False).stdout.strip()
