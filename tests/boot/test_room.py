@@ -11,7 +11,7 @@ def test_bios_and_uefi_machine_boot_from_one_entry_before_their_server_is_up(
         room, roots, initramfs_for):
     room.offer("bios-pxe", "6.1", initramfs_for("6.1"), rooms.root_line("panic=30"))
     boxes = [room.switch_on("bios-pxe", "virtio"), room.switch_on("uefi-pxe", "e1000e")]
-    numbers = [box.wait_for(rf"cannot reach server {rooms.ADDRESS}:10809: Connection refused", 300)[0]
+    numbers = [box.wait_for(rf"/dev/nbd0: waiting for the NBD server {rooms.ADDRESS}:10809, refused", 300)[0]
                for box in boxes]
     server = room.serve(roots)
     for box, number in zip(boxes, numbers):
@@ -39,11 +39,12 @@ def test_32_bit_and_64_bit_machine_boot_with_one_initramfs(room, roots, initramf
 def test_machine_says_what_is_missing_and_goes_on_when_it_is_there(room, roots, initramfs_for):
     box = room.switch_on(card="usb", initramfs=initramfs_for("6.1"), append=rooms.root_line(),
                          is_late=True)
-    number, _, _ = box.wait_for(r"network card: none found after \d+ s; waiting for one", 120)
+    number, _, _ = box.wait_for(r"network: waiting for a network card, none found, \d+ s", 120)
     box.plug_in()
-    number, _, _ = box.wait_for(rf"DHCP on \w+ \({box.mac}, link up\): no answer after \d+ s", 60, number)
+    number, _, _ = box.wait_for(rf"network: waiting for a DHCP answer on \w+ \({box.mac}\), link up, \d+ s", 60, number)
     room.start_dhcp()
-    number, _, _ = box.wait_for(rf"cannot reach server {rooms.ADDRESS}:10809: Connection refused", 60, number)
+    number, _, _ = box.wait_for(rf"/dev/nbd0: waiting for the NBD server {rooms.ADDRESS}:10809, refused, \d+ s", 60,
+                                number)
     server = room.serve({"another": roots[rooms.export(rooms.MACS[1])]})
     number, _, _ = box.wait_for(
         rf"nbd://{rooms.ADDRESS}/{rooms.export(box.mac)}: .*no such export.* \(trying again every 5 s\)", 60, number)
@@ -58,17 +59,15 @@ def test_machine_says_what_is_missing_and_goes_on_when_it_is_there(room, roots, 
 def test_card_that_bootif_does_not_name_is_not_used(room, initramfs_for):
     box = room.switch_on(initramfs=initramfs_for("6.1"),
                          append=rooms.root_line("BOOTIF=01-52-54-00-aa-bb-cc"))
-    box.wait_for(r"network card 52:54:00:aa:bb:cc \(BOOTIF=\): not there after \d+ s; waiting for it "
-                 rf"\(there are: eth0 \({box.mac}\)\)", 120)
+    box.wait_for(r"network: waiting for the network card 52:54:00:aa:bb:cc \(BOOTIF=\), "
+                 rf"there are eth0 \({box.mac}\), \d+ s", 120)
 
 
 def test_dhcp_without_a_root_path_gets_last_words(room, initramfs_for):
     room.start_dhcp()
-    box = room.switch_on(initramfs=initramfs_for("6.1"), append="root=dhcp panic=5")
+    box = room.switch_on(initramfs=initramfs_for("6.1"), append="root=dhcp")
     words = box.last_words(120)
     assert "root=dhcp" in words["why"] and "17" in words["why"] + words["try"], words
-    assert words["next"].startswith("restart"), words
-    box.wait_off(60)  # QEMU ends when the machine restarts
 
 
 def test_machine_with_little_memory_boots(room, roots, initramfs_for):
