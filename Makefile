@@ -328,7 +328,7 @@ check-system: $(PROGRAMS) man $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/fleet $(BUIL
 		-k "not survive_every_kill and not thousand"
 	$(Q)$(PYTEST) -s tests/system/test_failover.py tests/system/test_fleet.py -k "survive_every_kill or thousand"
 check-boot: $(DEMO_FILES) $(BUILD)/kernel-i386/.done ## an emulated diskless machine boots while its server is killed
-	$(Q)$(PYTEST) tests/boot
+	$(Q)$(PYTEST) -n 2 tests/boot
 include tests/long.mk
 
 lint: ## everything that a machine can find fault with

@@ -18,6 +18,12 @@ check-long: ## kills by the hundred, with strict limits
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -s -n 2 tests/boot/long_network.py tests/system/test_network.py tests/system/test_network_managers.py
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/kernel-i386/.done $(BUILD)/kernel-5.10/.done $(BUILD)/kernel-6.12/.done
 	$(Q)NBDROOT_LONG=1 $(PYTEST) -n 2 tests/system/test_initramfs_room.py tests/system/test_initramfs_inspect.py
+	$(Q)$(MAKE) --no-print-directory check-matrix
+.PHONY: check-matrix
+check-matrix: $(DEMO_FILES) $(patsubst %,$(BUILD)/kernel-%/.done,i386 5.10 6.12) ## every firmware, kernel and card: docs/boot.md; 15 minutes
+	$(Q)rm -rf $(BUILD)/boot-times
+	$(Q)$(PYTEST) -n 2 tests/boot/long_matrix.py $(MATRIX_FLAGS)
+	$(Q)$(PYTHON) tests/boot/times.py $(BUILD)/boot-times
 CAMPAIGN_FILES = $(PROGRAMS) $(BOOT_FILES) $(GUEST_FILES) $(BUILD)/faultfs $(if $(findstring qemu,$(CAMPAIGN_FLAGS)),$(DEMO_FILES))
 campaign: $(CAMPAIGN_FILES) ## machines at work, faults at random, every trial judged: docs/campaign.md; 20 minutes
 	$(Q)NBDROOT_BUILD=$(BUILD) $(PYTHON) -B tests/campaign/campaign.py --out $(BUILD)/campaign $(CAMPAIGN_FLAGS)
