@@ -359,7 +359,7 @@ static void parse_root(struct cmdline *c, const struct late *late)
 		if (strlen(late->fstype) >= sizeof(s->fstype))
 			cmdline_problem(c, "rootfstype=%s: too long", late->fstype);
 		else
-			strcpy(s->fstype, late->fstype);
+			snprintf(s->fstype, sizeof(s->fstype), "%s", late->fstype);
 	}
 	if (late->flags != NULL && root_spec_add_options(s, late->flags) != 0)
 		cmdline_problem(c, "rootflags=: the mount options are too long");
