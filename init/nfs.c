@@ -272,7 +272,7 @@ int nfs_mount_root(struct boot *b, const char *where, unsigned long flags)
 		r = mount_it(b, t);
 	}
 	if (r == 0) {
-		bool is_ro = statfs(where, &fs) == 0 && (fs.f_flags & ST_RDONLY) != 0;
+		bool is_ro = statfs(where, &fs) == 0 && (fs.f_flags & MS_RDONLY) != 0;
 
 		log_info("root: %s (NFS version %s, %s)", b->root_name, t->version,
 			 is_ro ? "read-only" : "read-write");
