@@ -194,6 +194,11 @@ void runtime_host_write(struct boot *b)
 {
 	struct lease lease;
 
+	/*
+	 * For SELinux: when its policy is loaded, systemd labels /run anew, but no tmpfs of its own
+	 * below it, unless it is told to.
+	 */
+	write_file("/run/systemd/relabel-extra.d/nbdroot.relabel", BOOT_KEEP "\n");
 	give_machine_id(b);
 	if (b->net.interface[0] == '\0' || lease_read(BOOT_STATE, b->net.interface, &lease) != 0)
 		return;
