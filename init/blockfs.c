@@ -31,7 +31,7 @@ static int look(const char *device, char type[static BLOCKFS_TYPE_MAX], struct l
 {
 	static uint8_t head[BLOCKFS_HEAD_MAX];
 	const char *found;
-	size_t size;
+	size_t size = 0;
 
 	if (blockfs_read_head(device, head, &size, w) != 0)
 		return LASTWORDS_FAILED;

@@ -111,8 +111,10 @@ static void give_resolv_conf(void)
 	    strstr(text, "nameserver") == NULL)
 		return;
 	r = read_in_root("/etc/resolv.conf", real, old, sizeof(old));
-	if (r == 0) {               /* empty */
-		strcat(text, "\n"); /* fd_read_file() has left room for it */
+	if (r == 0) { /* empty */
+		size_t size = strlen(text);
+
+		snprintf(text + size, sizeof(text) - size, "\n");
 		r = fd_create_file(RESOLV_CONF_COPY, text);
 		if (r == 0)
 			r = -mount_over(RESOLV_CONF_COPY, real, 0);
