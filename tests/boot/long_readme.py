@@ -8,10 +8,12 @@ killed under it in between.
 What differs from a person's first client: the kernel's console is the serial one, which a test can
 read; the first two steps, which fetch packages, run before the server's systemd does.
 """
+import contextlib
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 
 import machine
@@ -106,7 +108,6 @@ class Server:
         try:
             leader = self._leader()
         except (IndexError, FileNotFoundError):
-            leader = "1"  # of which nsenter may not enter anything: fails like a command
             return subprocess.CompletedProcess([], 1, "", "the server has no init yet")
         return self._run(["nsenter", "-t", leader, "-m", "-u", "-i", "-p", "-n", "-r", "-w",
                           "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -127,6 +128,8 @@ class Server:
 
     def close(self):
         if self.process:
+            with contextlib.suppress(IndexError, OSError):
+                os.kill(int(self._leader()), signal.SIGKILL)  # and with it all that runs there
             lab.end(self.process)
         if self.network:
             self.network.close()
