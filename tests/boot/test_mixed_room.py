@@ -5,8 +5,6 @@ and, on a processor that knows nothing of 64 bits, a 32-bit one; what it attache
 4 GiB, and lives through the death of its server on both.
 """
 import os
-import subprocess
-import threading
 import time
 
 import machine
@@ -57,23 +55,14 @@ def exports(tmp_path):
     return {"root": root, "big": big}
 
 
-class SmallMachine(machine.Machine):
+class SmallMachine(machine.Console):
     """Straight into a kernel, without firmware and a boot loader: they are tested elsewhere."""
 
-    def __init__(self, kernel, cpu, initramfs, append):  # pylint: disable=super-init-not-called
-        self.lines, self._partial, self._commands = [], "", 0
-        self._changed = threading.Condition()
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-accel", os.environ.get("NBDROOT_ACCEL", "tcg,thread=multi"),
-             "-machine", "pc", "-cpu", cpu, "-m", "256M", "-display", "none", "-no-reboot",
-             "-nodefaults", "-serial", "stdio", "-device", "virtio-rng-pci",
-             "-kernel", lab.BUILD / kernel / "vmlinuz", "-initrd", initramfs,
-             "-append", f"console=ttyS0,115200 {append}",
-             "-netdev", "user,id=net", "-device", f"e1000,netdev=net,mac={machine.MAC}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+    def __init__(self, kernel, cpu, initramfs, append):
+        super().__init__(machine.qemu(
+            "256M", "-cpu", cpu, "-kernel", lab.BUILD / kernel / "vmlinuz", "-initrd", initramfs,
+            "-append", f"console=ttyS0,115200 {append}", "-netdev", "user,id=net",
+            "-device", f"e1000,netdev=net,mac={machine.MAC}"))
 
     def ask(self, command, timeout=120):
         status, text = self.command(command, timeout)

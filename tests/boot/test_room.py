@@ -24,18 +24,6 @@ def test_bios_and_uefi_machine_boot_from_one_entry_before_their_server_is_up(
     are_clean(server)
 
 
-def test_32_bit_and_64_bit_machine_boot_with_one_initramfs(room, roots, initramfs_for):
-    initramfs = initramfs_for("6.1", "6.1-i386")
-    server = room.serve(roots)
-    room.start_dhcp()
-    boxes = [room.switch_on(card="rtl8139", kernel=kernel, initramfs=initramfs, append=rooms.root_line())
-             for kernel in ("6.1-i386", "6.1")]
-    for box, arch in zip(boxes, ("i686", "x86_64")):
-        assert arch in box.wait_root()
-        works(box)
-    are_clean(server)
-
-
 def test_machine_says_what_is_missing_and_goes_on_when_it_is_there(room, roots, initramfs_for):
     box = room.switch_on(card="usb", initramfs=initramfs_for("6.1"), append=rooms.root_line(),
                          is_late=True)
