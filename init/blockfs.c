@@ -7,8 +7,10 @@
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 
 int blockfs_read_head(const char *device, uint8_t head[static BLOCKFS_HEAD_MAX], size_t *size,
@@ -48,6 +50,16 @@ static int look(const char *device, char type[static BLOCKFS_TYPE_MAX], struct l
 	return 0;
 }
 
+int blockfs_make_read_only(const char *device)
+{
+	_cleanup_close_ int fd = open(device, O_RDONLY | O_CLOEXEC);
+	int yes = 1;
+
+	if (fd < 0)
+		return -errno;
+	return ioctl(fd, BLKROSET, &yes) == 0 ? 0 : -errno;
+}
+
 int blockfs_mount(const char *device, const char *where, const char *fstype, const char *options,
 		  unsigned long flags, struct blockfs_mounted *out, struct lastwords *w)
 {
@@ -72,6 +84,17 @@ int blockfs_mount(const char *device, const char *where, const char *fstype, con
 		log_warn("%s: the server's export is read-only (mounting it so)", device);
 		flags |= MS_RDONLY;
 		r = mount(device, where, out->type, flags, data) == 0 ? 0 : -errno;
+	}
+	if (r == -EROFS && strncmp(out->type, "ext", 3) == 0) {
+		size_t used = strlen(data);
+
+		snprintf(data + used, sizeof(data) - used, "%snoload", used > 0 ? "," : "");
+		r = mount(device, where, out->type, flags, data) == 0 ? 0 : -errno;
+		if (r == 0)
+			log_warn("%s: was not cleanly unmounted, and its journal cannot be "
+				 "replayed on what is read-only (mounted without; check the image "
+				 "on the server)",
+				 device);
 	}
 	if (r < 0)
 		return lastwords_leave(w, NULL, "%s: cannot be mounted as %s%s%s: %s", device,

@@ -40,6 +40,12 @@ int blockfs_options(const char *options, unsigned long *flags,
 int blockfs_read_head(const char *device, uint8_t head[static BLOCKFS_HEAD_MAX], size_t *size,
 		      struct lastwords *w) _must_check_;
 
+/*
+ * Nobody writes to the device from here on, a journal's replay and e2fsck included. 0 or negative
+ * errno.
+ */
+int blockfs_make_read_only(const char *device) _must_check_;
+
 struct blockfs_mounted {
 	char type[BLOCKFS_TYPE_MAX];
 	bool is_ro;
@@ -47,7 +53,8 @@ struct blockfs_mounted {
 
 /*
  * fstype NULL or "auto": look. A device that cannot be written is mounted read-only when flags
- * do not insist. 0 or LASTWORDS_FAILED.
+ * do not insist; an ext3 or ext4 on one whose journal wants to be replayed, without that, in words.
+ * 0 or LASTWORDS_FAILED.
  */
 int blockfs_mount(const char *device, const char *where, const char *fstype, const char *options,
 		  unsigned long flags, struct blockfs_mounted *out,

@@ -69,6 +69,16 @@ static int mount_plain(struct boot *b, const char *where, unsigned long flags)
 
 	if (b->root.kind == ROOT_NFS)
 		return nfs_mount_root(b, where, flags);
+	/* Other machines may have the lower half, too: not even its journal is replayed here. */
+	if (b->cmdline.overlay != CMDLINE_OVERLAY_NONE) {
+		r = blockfs_make_read_only("/dev/nbd0");
+		if (r < 0)
+			return lastwords_leave(
+				&b->words, NULL,
+				"/dev/nbd0: cannot be made read-only, and others may "
+				"share it: %s",
+				strerror(-r));
+	}
 	r = fsck_device(b, "/dev/nbd0");
 	if (r == 0)
 		r = blockfs_mount("/dev/nbd0", where, d->fstype, d->options, flags, &m, &b->words);

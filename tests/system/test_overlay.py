@@ -83,6 +83,24 @@ def test_writes_go_to_memory_and_the_image_stays_as_it_is(boot, server, images):
     assert digest(images["root"]) == before
 
 
+def test_image_that_could_be_written_is_not_even_for_its_journal(boot, network, images):
+    subprocess.run(["debugfs", "-w", "-R", "feature needs_recovery", images["root"]], check=True,
+                   capture_output=True)
+    assert "needs_recovery" in features(images["root"])
+    before = digest(images["root"])
+    server = lab.Server(network, {"root": images["root"]})
+    server.start()
+    try:
+        guest = boot(f"root={URI} {IP} nbdroot.overlay=tmpfs nbdroot.fsck=force")
+        guest.wait_ready()
+        assert "journal cannot be replayed" in guest.log()
+        guest.run("echo new >/new; sync")
+        power_off(guest)
+    finally:
+        server.close()
+    assert digest(images["root"]) == before
+
+
 def test_directory_of_the_lower_half_can_be_renamed_as_package_managers_do(boot, server):
     guest = boot(f"root={URI} {IP} nbdroot.overlay=tmpfs")
     guest.wait_ready()
