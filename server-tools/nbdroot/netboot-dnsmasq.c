@@ -206,8 +206,7 @@ void netboot_put_dnsmasq_boot(FILE *f, const struct netboot_plan *p)
 		"ids.\n\n"
 		"enable-tftp\ntftp-root=%s/tftp\n",
 		p->source, p->folder, p->folder);
-	if (p->config->dhcp == NETBOOT_DHCP_NONE)
-		return;
+	/* Also where another DHCP server is: it may be a dnsmasq that takes this file in. */
 	fprintf(f, "\n# What kind of firmware asks (option 93).\n");
 	put_match(f, "nbdroot-bios", "option:client-arch,0", "BIOS");
 	put_match(f, "nbdroot-ia32", "option:client-arch,6", "UEFI, 32 bits");

@@ -240,12 +240,16 @@ TEST(a_proxy_gives_no_addresses)
 	      NULL);
 }
 
-TEST(without_dhcp_dnsmasq_serves_files_only)
+TEST(without_dhcp_a_dnsmasq_of_others_still_learns_what_to_boot)
 {
 	CHECK_EQ(set_up("dhcp = none\n", CLIENT), 0);
-	CHECK(strstr(make(netboot_put_dnsmasq), "\ndhcp") == NULL);
-	CHECK(strstr(make(netboot_put_dnsmasq_boot), "\ndhcp") == NULL);
-	CHECK(strstr(text, "tftp-root=") != NULL);
+	CHECK(strstr(make(netboot_put_dnsmasq), "\ndhcp-range") == NULL);
+	CHECK(strstr(text, "\ndhcp-host") == NULL);
+	make(netboot_put_dnsmasq_boot);
+	CHECK(strstr(text, "\ntftp-root=") != NULL);
+	CHECK(strstr(text, "\ndhcp-boot=") != NULL);
+	CHECK(strstr(text, "pxelinux.0") != NULL);
+	CHECK(strstr(text, "\npxe-service=") == NULL && strstr(text, "\ndhcp-range") == NULL);
 }
 
 #define DHCP_ENTRY                                                                                 \
