@@ -2,6 +2,7 @@
 /* See parse.h. */
 #include "parse.h"
 
+#include <ctype.h>
 #include <string.h>
 
 /* Reads digits from *p on and moves it past them. */
@@ -65,6 +66,36 @@ int parse_hex_digit(char c)
 	if (c >= 'A' && c <= 'F')
 		return c - 'A' + 10;
 	return -1;
+}
+
+int parse_mac(const char *text, uint8_t out[static 6])
+{
+	uint8_t mac[6];
+
+	if (strlen(text) != 17)
+		return -EINVAL;
+	for (size_t i = 0; i < 6; i++) {
+		int high = parse_hex_digit(text[3 * i]), low = parse_hex_digit(text[3 * i + 1]);
+		char mark = text[3 * i + 2];
+
+		if (high < 0 || low < 0 || (i < 5 && mark != '-' && mark != ':'))
+			return -EINVAL;
+		mac[i] = (uint8_t)(high << 4 | low);
+	}
+	memcpy(out, mac, 6);
+	return 0;
+}
+
+char *parse_trim(char *text)
+{
+	char *end = text + strlen(text);
+
+	while (end > text && isspace((unsigned char)end[-1]))
+		end--;
+	*end = '\0';
+	while (isspace((unsigned char)*text))
+		text++;
+	return text;
 }
 
 /* A dash stands before these bytes of a UUID's text. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Numbers and sizes as people write them. Whole strings only: "12x" is not 12. */
+/* Numbers, sizes and addresses as people write them. Whole strings only: "12x" is not 12. */
 #ifndef BASE_PARSE_H
 #define BASE_PARSE_H
 
@@ -25,5 +25,11 @@ void parse_format_uuid(const uint8_t uuid[static 16], char out[static PARSE_UUID
 
 /* One hexadecimal digit's value, or -1. */
 int parse_hex_digit(char c);
+
+/* A hardware address: 52:54:00:12:34:56, or with dashes. 0 or -EINVAL; *out is then as it was. */
+int parse_mac(const char *text, uint8_t out[static 6]) _must_check_;
+
+/* Without the white space on both sides; writes into the text, and points into it. */
+char *parse_trim(char *text);
 
 #endif

@@ -76,25 +76,6 @@ static bool is_address(const char *text)
 	return inet_pton(AF_INET, text, &a) == 1;
 }
 
-/* aa:bb:cc:dd:ee:ff, with ':' or '-' between. */
-static bool parse_mac(const char *p, uint8_t out[static 6])
-{
-	uint8_t mac[6];
-
-	if (strlen(p) != 17)
-		return false;
-	for (size_t i = 0; i < 6; i++) {
-		int high = parse_hex_digit(p[3 * i]), low = parse_hex_digit(p[3 * i + 1]);
-		char mark = p[3 * i + 2];
-
-		if (high < 0 || low < 0 || (i < 5 && mark != '-' && mark != ':'))
-			return false;
-		mac[i] = (uint8_t)(high << 4 | low);
-	}
-	memcpy(out, mac, 6);
-	return true;
-}
-
 /* udev's enx525400123456, which does not exist here yet, but tells the address. */
 static bool parse_udev_name(const char *name, uint8_t out[static 6])
 {
@@ -124,7 +105,7 @@ static bool parse_device(struct cmdline *c, struct cmdline_net *n, const char *t
 {
 	if (*text == '\0')
 		return true;
-	if (parse_mac(text, n->mac) || parse_udev_name(text, n->mac)) {
+	if (parse_mac(text, n->mac) == 0 || parse_udev_name(text, n->mac)) {
 		n->has_mac = true;
 		return true;
 	}
@@ -196,7 +177,7 @@ static bool parse_new_mac(struct cmdline *c, struct cmdline_net *n, const char *
 {
 	if (*text == '\0')
 		return true;
-	if (!parse_mac(text, n->new_mac) || (n->new_mac[0] & 1) != 0) {
+	if (parse_mac(text, n->new_mac) != 0 || (n->new_mac[0] & 1) != 0) {
 		cmdline_problem(c, "ip=: \"%s\" is not a hardware address that a card can have",
 				text);
 		return false;
@@ -211,7 +192,7 @@ static bool parse_tail(struct cmdline *c, struct cmdline_net *n, char *const fie
 	uint64_t number;
 
 	if (parse_u64(field[IP_DNS0], UINT32_MAX, &number) == 0 ||
-	    parse_mac(field[IP_DNS1], n->new_mac))
+	    parse_mac(field[IP_DNS1], n->new_mac) == 0)
 		return parse_mtu(c, n, field[IP_DNS0]) && parse_new_mac(c, n, field[IP_DNS1]);
 	for (int i = IP_DNS0; i <= IP_DNS1; i++) {
 		const char *dns = NULL;
@@ -281,7 +262,7 @@ static size_t split(char *value, char *field[IP_FIELDS], size_t mac_at)
 
 		if (count == IP_FIELDS)
 			return 0;
-		if (count == mac_at && parse_mac(at, mac)) {
+		if (count == mac_at && parse_mac(at, mac) == 0) {
 			next = NULL;
 		} else {
 			next = strchr(at, ':');
@@ -403,7 +384,7 @@ void cmdline_parse_bootif(struct cmdline *c, const char *value)
 	/* PXELINUX puts the hardware type first; 01 is Ethernet */
 	if (strlen(p) == 20 && (strncmp(p, "01-", 3) == 0 || strncmp(p, "01:", 3) == 0))
 		p += 3;
-	c->has_bootif = parse_mac(p, c->bootif);
+	c->has_bootif = parse_mac(p, c->bootif) == 0;
 	if (!c->has_bootif)
 		cmdline_problem(c, "BOOTIF=%s: wanted 01-aa-bb-cc-dd-ee-ff", value ? value : "");
 }
@@ -446,7 +427,7 @@ void cmdline_parse_vlan(struct cmdline *c, char *value)
 				v.name, card);
 		return;
 	}
-	if (!parse_mac(card, v.mac) && !parse_udev_name(card, v.mac)) {
+	if (parse_mac(card, v.mac) != 0 && !parse_udev_name(card, v.mac)) {
 		if (!is_device_name(card)) {
 			cmdline_problem(c, "vlan=%s:%s: \"%s\" is not the name of a network card",
 					v.name, card, card);

@@ -33,20 +33,6 @@ static bool has_entry(const char *card, const char *name)
 	return access(path, F_OK) == 0;
 }
 
-static bool parse_mac(const char *text, uint8_t mac[static 6])
-{
-	if (strlen(text) != 17)
-		return false;
-	for (size_t i = 0; i < 6; i++) {
-		int high = parse_hex_digit(text[3 * i]), low = parse_hex_digit(text[3 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		mac[i] = (uint8_t)(high << 4 | low);
-	}
-	return true;
-}
-
 /*
  * Not the operational state, which follows up to a second later. What is sent in between may be
  * lost, and is sent again.
@@ -73,7 +59,7 @@ bool net_card_read(const char *name, struct net_card *card)
 	if (!read_attribute(name, "type", text, sizeof(text)) ||
 	    strtol(text, NULL, 10) != ARPHRD_ETHER)
 		return false;
-	if (!read_attribute(name, "address", text, sizeof(text)) || !parse_mac(text, card->mac))
+	if (!read_attribute(name, "address", text, sizeof(text)) || parse_mac(text, card->mac) != 0)
 		return false;
 	snprintf(card->name, sizeof(card->name), "%s", name);
 	snprintf(card->mac_text, sizeof(card->mac_text), "%.17s", text);

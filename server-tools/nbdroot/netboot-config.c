@@ -8,6 +8,7 @@
 #include "netboot-config.h"
 
 #include "base/fd.h"
+#include "base/parse.h"
 #include "netboot-config-internal.h"
 
 #include <arpa/inet.h>
@@ -48,18 +49,6 @@ static int fail_at(const struct reader *r, unsigned line, const char *fmt, ...)
 	else
 		snprintf(r->err, NETBOOT_ERROR_MAX, "%.120s: %.500s", r->name, why);
 	return -1;
-}
-
-static char *trim(char *s)
-{
-	char *end = s + strlen(s);
-
-	while (end > s && isspace((unsigned char)end[-1]))
-		end--;
-	*end = '\0';
-	while (isspace((unsigned char)*s))
-		s++;
-	return s;
 }
 
 /* ---- sections ----------------------------------------------------------------------------- */
@@ -138,7 +127,7 @@ static int begin_section(struct reader *r, char *line)
 	if (line[length - 1] != ']')
 		return fail_at(r, r->line, "a section must end with \"]\", with nothing behind it");
 	line[length - 1] = '\0';
-	line = trim(line + 1);
+	line = parse_trim(line + 1);
 	r->n_seen = 0;
 	if (strcmp(line, "netboot") == 0) {
 		if (r->has_netboot)
@@ -181,8 +170,8 @@ static int read_setting(struct reader *r, char *line)
 	if (equals == NULL)
 		return fail_at(r, r->line, "\"%.60s\" is neither [section] nor key = value", line);
 	*equals = '\0';
-	key = trim(line);
-	value = trim(equals + 1);
+	key = parse_trim(line);
+	value = parse_trim(equals + 1);
 	if (*value == '\0')
 		return fail_at(r, r->line,
 			       "%.60s: has no value (leave the line out for the default)", key);
@@ -222,7 +211,7 @@ static int read_lines(struct reader *r, const char *text, size_t size)
 		memcpy(line, text, length);
 		line[length] = '\0';
 		text += length + (newline != NULL);
-		s = trim(line);
+		s = parse_trim(line);
 		if (*s == '\0' || *s == '#' || *s == ';')
 			continue;
 		if ((*s == '[' ? begin_section(r, s) : read_setting(r, s)) < 0)

@@ -47,17 +47,11 @@ bool netboot_is_name(const char *text)
 
 int netboot_parse_mac(const char *text, uint8_t out[static 6])
 {
-	char mark = strlen(text) == 17 ? text[2] : '\0';
-
-	if (mark != ':' && mark != '-')
+	if (parse_mac(text, out) != 0)
 		return -1;
-	for (size_t i = 0; i < 6; i++) {
-		int high = parse_hex_digit(text[3 * i]), low = parse_hex_digit(text[3 * i + 1]);
-
-		if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != mark))
+	for (size_t i = 5; i < 17; i += 3)
+		if (text[i] != text[2])
 			return -1;
-		out[i] = (uint8_t)(high << 4 | low);
-	}
 	return out[0] & 1 ? -1 : 0; /* a card has no group address */
 }
 

@@ -11,6 +11,7 @@
 #include "config.h"
 
 #include "base/fd.h"
+#include "base/parse.h"
 #include "config-internal.h"
 
 #include <ctype.h>
@@ -72,19 +73,6 @@ static int end_section(struct ini *ini)
 	return config_end_export(current_export(ini), ini->why);
 }
 
-/* Without the white space on both sides; writes into the text. */
-static char *trim(char *s)
-{
-	char *end = s + strlen(s);
-
-	while (end > s && isspace((unsigned char)end[-1]))
-		end--;
-	*end = '\0';
-	while (isspace((unsigned char)*s))
-		s++;
-	return s;
-}
-
 /* The line begins with "[". */
 static int begin_section(struct ini *ini, char *line)
 {
@@ -93,19 +81,19 @@ static int begin_section(struct ini *ini, char *line)
 
 	if (end_section(ini) < 0)
 		return -1;
-	line = trim(line);
+	line = parse_trim(line);
 	length = strlen(line);
 	if (line[length - 1] != ']')
 		return config_fail(ini->why, "a section must end with \"]\"");
 	line[length - 1] = '\0';
-	line = trim(line + 1);
+	line = parse_trim(line + 1);
 	if (strcmp(line, "server") == 0) {
 		ini->section = SECTION_SERVER;
 		return 0;
 	}
 	if (strncmp(line, "export", 6) == 0 &&
 	    (line[6] == '\0' || isspace((unsigned char)line[6]))) {
-		name = trim(line + 6);
+		name = parse_trim(line + 6);
 		length = strlen(name);
 		if (length >= 2 && name[0] == '"' && name[length - 1] == '"') {
 			name[length - 1] = '\0';

@@ -212,3 +212,33 @@ TEST(hexadecimal_digits_are_these_22_characters_and_no_others)
 	}
 	CHECK_EQ(found, 22);
 }
+
+TEST(hardware_address_has_six_pairs_with_colons_or_dashes)
+{
+	static const char *const bad[] = { "",
+					   "52:54:00:12:34:5",
+					   "52:54:00:12:34:567",
+					   "52:54:00:12:34:5g",
+					   "52.54.00.12.34.56",
+					   "525400123456",
+					   "52:54:00:12:34 56" };
+	uint8_t mac[6] = { 1, 2, 3, 4, 5, 6 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		CHECK_EQ(parse_mac(bad[i], mac), -EINVAL);
+		CHECK(memcmp(mac, "\1\2\3\4\5\6", 6) == 0);
+	}
+	CHECK_EQ(parse_mac("52:54:00:ab:CD:ef", mac), 0);
+	CHECK(memcmp(mac, "\x52\x54\x00\xab\xcd\xef", 6) == 0);
+	CHECK_EQ(parse_mac("00-11-22-33-44-55", mac), 0);
+	CHECK(memcmp(mac, "\x00\x11\x22\x33\x44\x55", 6) == 0);
+}
+
+TEST(white_space_goes_from_both_ends_and_stays_within)
+{
+	char text[] = " \t a b \n", blank[] = " \r\n ", none[] = "";
+
+	CHECK_STR(parse_trim(text), "a b");
+	CHECK_STR(parse_trim(blank), "");
+	CHECK_STR(parse_trim(none), "");
+}
