@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See net-card.h. */
 #include "net-card.h"
+#include "rtnl.h"
 
 #include "base/fd.h"
 #include "base/parse.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
@@ -197,49 +196,7 @@ int net_card_set_address(const char *name, const char *address, unsigned int pre
 
 int net_card_add_route(const char *name, const char *to, unsigned int prefix, const char *gateway)
 {
-	const bool has_gateway = address_of(gateway) != 0;
-	struct {
-		struct nlmsghdr head;
-		struct rtmsg route;
-		struct {
-			struct rtattr head;
-			uint32_t value;
-		} attributes[3];
-	} request = {
-		.head = { .nlmsg_len = sizeof(request) -
-				       (has_gateway ? 0 : sizeof(request.attributes[0])),
-			  .nlmsg_type = RTM_NEWROUTE,
-			  /* EXCL: SIOCADDRT would put it before one by another gateway. */
-			  .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL },
-		.route = { .rtm_family = AF_INET,
-			   .rtm_dst_len = (unsigned char)prefix,
-			   .rtm_table = RT_TABLE_MAIN,
-			   .rtm_protocol = RTPROT_BOOT,
-			   .rtm_scope = has_gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK,
-			   .rtm_type = RTN_UNICAST },
-		.attributes = { { { sizeof(request.attributes[0]), RTA_DST },
-				  htonl(address_of(to)) },
-				{ { sizeof(request.attributes[0]), RTA_OIF },
-				  if_nametoindex(name) },
-				{ { sizeof(request.attributes[0]), RTA_GATEWAY },
-				  htonl(address_of(gateway)) } },
-	};
-	struct {
-		struct nlmsghdr head;
-		struct nlmsgerr error;
-		char request[sizeof(request)];
-	} reply;
-	_cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	ssize_t n;
-
-	if (fd < 0 || send(fd, &request, request.head.nlmsg_len, 0) < 0)
-		return -errno;
-	n = recv(fd, &reply, sizeof(reply), 0);
-	if (n < 0)
-		return -errno;
-	if ((size_t)n < NLMSG_LENGTH(sizeof(reply.error)) || reply.head.nlmsg_type != NLMSG_ERROR)
-		return -EPROTO;
-	return reply.error.error;
+	return rtnl_add_route(name, address_of(to), prefix, address_of(gateway));
 }
 
 bool net_card_has_address(const char *name, const char *address, bool *is_elsewhere)

@@ -4,6 +4,7 @@
 
 #include "base/fd.h"
 
+#include <arpa/inet.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -41,9 +42,21 @@ bool rtnl_drain(int fd)
 
 struct request {
 	struct nlmsghdr head;
-	struct ifinfomsg link;
-	char attributes[256];
-};
+	char body[320]; /* the fixed part of the type, and attributes */
+} __attribute__((aligned(NLMSG_ALIGNTO)));
+
+/* fixed: struct ifinfomsg, rtmsg, ... */
+static struct request begin(unsigned short type, const void *fixed, size_t size)
+{
+	struct request r = {
+		.head = { .nlmsg_len = (uint32_t)NLMSG_LENGTH(size),
+			  .nlmsg_type = type,
+			  .nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK },
+	};
+
+	memcpy(NLMSG_DATA(&r.head), fixed, size);
+	return r;
+}
 
 static struct rtattr *add_attribute(struct request *r, unsigned short type, const void *data,
 				    size_t size)
@@ -89,11 +102,8 @@ static int talk(struct request *r)
 
 int rtnl_add_vlan(const char *name, const char *card, unsigned int id)
 {
-	struct request r = {
-		.head = { .nlmsg_len = NLMSG_LENGTH(sizeof(r.link)),
-			  .nlmsg_type = RTM_NEWLINK,
-			  .nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK },
-	};
+	const struct ifinfomsg fixed = { 0 };
+	struct request r = begin(RTM_NEWLINK, &fixed, sizeof(fixed));
 	uint32_t lower = if_nametoindex(card);
 	uint16_t number = (uint16_t)id;
 	struct rtattr *info, *data;
@@ -108,5 +118,27 @@ int rtnl_add_vlan(const char *name, const char *card, unsigned int id)
 	add_attribute(&r, IFLA_VLAN_ID, &number, sizeof(number));
 	end_nest(&r, data);
 	end_nest(&r, info);
+	return talk(&r);
+}
+
+int rtnl_add_route(const char *card, uint32_t to, unsigned int prefix, uint32_t gateway)
+{
+	const struct rtmsg fixed = {
+		.rtm_family = AF_INET,
+		.rtm_dst_len = (unsigned char)prefix,
+		.rtm_table = RT_TABLE_MAIN,
+		.rtm_protocol = RTPROT_BOOT,
+		.rtm_scope = gateway != 0 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK,
+		.rtm_type = RTN_UNICAST,
+	};
+	struct request r = begin(RTM_NEWROUTE, &fixed, sizeof(fixed));
+	uint32_t index = if_nametoindex(card);
+
+	to = htonl(to);
+	gateway = htonl(gateway);
+	add_attribute(&r, RTA_DST, &to, sizeof(to));
+	add_attribute(&r, RTA_OIF, &index, sizeof(index));
+	if (gateway != 0)
+		add_attribute(&r, RTA_GATEWAY, &gateway, sizeof(gateway));
 	return talk(&r);
 }
