@@ -16,6 +16,19 @@
 /* A target each, see systemd.special(7). soft-reboot.target is not one: the root's device stays. */
 static const char *const targets[] = { "reboot", "poweroff", "halt", "kexec" };
 
+/*
+ * For who connects to the socket, as only root may: without a service systemd would fail the socket
+ * and unlink its name, which is a request.
+ */
+static const char service[] = "[Unit]\n"
+			      "Description=nbdroot: nothing\n"
+			      "Documentation=man:nbdclient(8)\n"
+			      "DefaultDependencies=no\n"
+			      "\n"
+			      "[Service]\n"
+			      "Type=oneshot\n"
+			      "ExecStart=-/bin/true\n";
+
 static int write_unit(const char *target)
 {
 	char path[128], link[128], to[64], text[512];
@@ -36,9 +49,15 @@ static int write_unit(const char *target)
 		 "ListenSequentialPacket=/run/nbdclient/down/%s\n"
 		 "SocketMode=0600\n"
 		 "Accept=yes\n"
+		 "MaxConnections=1\n"
+		 "TriggerLimitIntervalSec=0\n"
 		 "RemoveOnStop=yes\n",
 		 target, target, target, target);
 	r = fd_create_file(path, text);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), UNITS "/nbdroot-%s@.service", target);
+	r = fd_create_file(path, service);
 	if (r < 0)
 		return r;
 	snprintf(link, sizeof(link), WANTS "/nbdroot-%s.socket", target);

@@ -139,6 +139,34 @@ void way_down_close(struct client *c)
 
 /* ---- requests ----------------------------------------------------------------------------- */
 
+/* A file of a file system in memory, as a string; the way there does not lead through the root. */
+static size_t read_in(int folder_fd, const char *path, char *out, size_t size)
+{
+	_cleanup_close_ int fd = openat(folder_fd, path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, out, size - 1);
+
+	out[n > 0 ? n : 0] = '\0';
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* The name of process 1, without the newline. */
+static void read_init_name(char *out, size_t size)
+{
+	size_t n = read_in(proc_fd, "1/comm", out, size);
+
+	if (n > 0)
+		out[n - 1] = '\0';
+}
+
+/* systemd signals nobody at a shutdown, for that it becomes another program: `systemctl kill`. */
+static bool is_of_systemctl(void)
+{
+	char name[32];
+
+	read_init_name(name, sizeof(name));
+	return strcmp(name, "systemd") == 0;
+}
+
 bool way_down_on_signal(struct client *c, const struct signalfd_siginfo *si)
 {
 	struct ending *e = &c->down.ending;
@@ -147,7 +175,7 @@ bool way_down_on_signal(struct client *c, const struct signalfd_siginfo *si)
 		return false;
 	if (si->ssi_signo == SIGINT && si->ssi_code == SI_KERNEL && c->down.keys_fd >= 0)
 		ending_ask(e, ENDING_RESTART, true, clock_now_ns());
-	else if (si->ssi_signo == SIGTERM && si->ssi_pid == 1)
+	else if (si->ssi_signo == SIGTERM && si->ssi_pid == 1 && !is_of_systemctl())
 		ending_ask(e, e->asked == ENDING_NOT_ASKED ? ENDING_RESTART : e->asked, false,
 			   clock_now_ns());
 	else
@@ -173,16 +201,6 @@ void way_down_on_watch(struct client *c)
 		else
 			ending_ask(&c->down.ending, verb, false, clock_now_ns());
 	}
-}
-
-/* A file of a file system in memory, as a string; the way there does not lead through the root. */
-static size_t read_in(int folder_fd, const char *path, char *out, size_t size)
-{
-	_cleanup_close_ int fd = openat(folder_fd, path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, out, size - 1);
-
-	out[n > 0 ? n : 0] = '\0';
-	return n > 0 ? (size_t)n : 0;
 }
 
 /*
@@ -244,10 +262,9 @@ static void look_at_init(struct client *c, uint64_t now_ns)
 	struct ending *e = &c->down.ending;
 	enum ending_verb verb = ENDING_NOT_ASKED;
 	char text[128];
-	size_t n = read_in(proc_fd, "1/comm", text, sizeof(text));
+	size_t n;
 
-	if (n > 0)
-		text[n - 1] = '\0';
+	read_init_name(text, sizeof(text));
 	if (strcmp(text, "init") == 0) {
 		verb = ask_sysvinit();
 	} else if (strcmp(text, "shutdown") == 0) { /* ours, which maps no files */

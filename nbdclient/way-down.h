@@ -12,7 +12,8 @@
  * - /proc: a shutdown(8) of sysvinit that sleeps in sync(2), before it tells init; and the name of
  *   process 1, if that is past the point of no return.
  * - Ctrl-Alt-Del: while the server is away, the kernel sends it to us and not to process 1.
- * - SIGTERM of process 1, and of nobody else: killall5 or a person must not end the machine.
+ * - SIGTERM of process 1, and of nobody else: killall5 or a person must not end the machine. Not of
+ *   systemd, which sends it for `systemctl kill` only.
  */
 #ifndef NBDCLIENT_WAY_DOWN_H
 #define NBDCLIENT_WAY_DOWN_H

@@ -93,6 +93,17 @@ def test_isolate_leaves_devices_and_watch_in_place(switch_on):
     assert guest.run("ls /run/nbdclient/down") == before
     guest.run("systemctl daemon-reexec", timeout=60)
     assert guest.run("ls /run/nbdclient/down") == before
+    for _ in range(8):  # who connects asks for nothing
+        guest.run("perl -MSocket -e 'socket(S, AF_UNIX, SOCK_SEQPACKET, 0) or die; "
+                  'connect(S, pack_sockaddr_un("/run/nbdclient/down/reboot")) or die $!\'')
+    assert guest.run("systemctl is-failed 'nbdroot-*.socket'; true").split() == ["active"] * 4
+    assert guest.run("ls /run/nbdclient/down") == before
+    # nor does who sends signals with systemctl, although it is process 1 that sends them
+    pid = json.loads(guest.run(f"{client} status --json"))[0]["pid"]
+    guest.run(f"systemd-run --unit=victim sleep 1000 2>/dev/null && "
+              f"echo {pid} >/sys/fs/cgroup/system.slice/victim.service/cgroup.procs && "
+              f"systemctl kill victim && echo {pid} >/sys/fs/cgroup/cgroup.procs", timeout=60)
+    guest.wait_log("goes on in spite of signal 15", 10)
     box.server.kill()
     guest.wait_log("lost server", 15)
     box.server.start()
