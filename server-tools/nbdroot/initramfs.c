@@ -357,6 +357,10 @@ int initramfs_main(int argc, char *argv[])
 		if (r != 0)
 			return r;
 	}
+	if (optind != argc && i.n_trees > 0) { /* a pattern for --modules that names several */
+		log_error("initramfs: %s: give --modules once for each kernel", argv[optind]);
+		return EXIT_USAGE;
+	}
 	if ((i.output != NULL) + (i.listed != NULL) + (i.checked != NULL) != 1 || optind != argc ||
 	    (i.output && i.as_json)) {
 		log_error("initramfs: wants one of -o FILE, --list FILE [--json] and --check FILE "

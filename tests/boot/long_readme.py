@@ -218,3 +218,12 @@ def test_the_readme_speaks_of_what_is_there():
     for command in re.findall(r"(?m)^nbdroot (\w+)", script):
         assert machine.run(lab.NBDROOT, command, "--help")
     assert os.path.exists(lab.TOP / "docs/netboot.md")
+
+
+def test_of_several_kernels_step_5_takes_the_one_that_step_6_boots(tmp_path):
+    (tmp_path / "vmlinuz").symlink_to("boot/vmlinuz-2-amd64")
+    for version in ("1-amd64", "2-amd64", "3-amd64"):
+        (tmp_path / "lib/modules" / version).mkdir(parents=True)
+    script = steps()["5"].replace("/srv/roots/client1", str(tmp_path))
+    told = machine.run("bash", "-euc", f'nbdroot() {{ echo "$@"; }}; {script}').split()
+    assert told[-2:] == ["--modules", f"{tmp_path}/lib/modules/2-amd64"]

@@ -358,7 +358,9 @@ def test_signal_in_the_middle_leaves_nothing(tmp_path):
     (["--modules", "/nowhere"], 1, "/nowhere"), (["--modules", "/usr"], 1, "modules.dep"),
     (["--compress", "lz4"], 2, "lz4"), (["--arch", "arm64"], 2, "arm64"),
     (["--firmware", "/nowhere"], 2, "/nowhere"), (["--fsck", "/nowhere"], 1, "/nowhere"),
-    (["--json"], 2, "--json"), (["--list", "/nowhere"], 2, "one of"), (["stray"], 2, "-o FILE"), (["--stray"], 2, "stray")])
+    (["--json"], 2, "--json"), (["--list", "/nowhere"], 2, "one of"), (["stray"], 2, "-o FILE"), (["--stray"], 2, "stray"),
+    # a shell's pattern that fits several kernels
+    (["--modules", "/usr", "/bin"], 2, "/bin: give --modules once for each kernel")])
 def test_wrong_use_says_what_is_wrong(tmp_path, arguments, status, words):
     done = pack(tmp_path / "out", *arguments, status=status)
     assert words in done.stderr and len(done.stderr.splitlines()) == 1
