@@ -266,7 +266,8 @@ enum netboot_tree_state {
 	TREE_MISSING,
 	TREE_SAME,
 	TREE_OURS,    /* as we wrote it once */
-	TREE_FOREIGN, /* somebody else's, or changed by somebody else, or no regular file */
+	TREE_FOREIGN, /* somebody else's, or changed by somebody else */
+	TREE_BLOCKED, /* no regular file, or below one: not ours to remove, not even by force */
 };
 
 static int netboot_tree_is_same(const char *path, const void *data, size_t size, bool *is_same)
@@ -321,11 +322,15 @@ static int netboot_tree_look(const struct netboot_tree *t, const char *name,
 	if (r < 0)
 		return r;
 	*state = TREE_MISSING;
-	if (lstat(path, &st) < 0)
+	if (lstat(path, &st) < 0) {
+		if (errno == ENOTDIR && file)
+			*state = TREE_BLOCKED;
 		return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
-	*state = TREE_FOREIGN;
+	}
+	*state = TREE_BLOCKED;
 	if (!S_ISREG(st.st_mode))
 		return 0;
+	*state = TREE_FOREIGN;
 	if (file) {
 		r = netboot_tree_is_same(path, file->data, file->size, &yes);
 		if (r < 0)
@@ -365,6 +370,8 @@ int netboot_tree_check(struct netboot_tree *t)
 			[TREE_SAME] = NULL,
 			[TREE_OURS] = "is out of date",
 			[TREE_FOREIGN] = "was not written by nbdroot netboot, or was changed since",
+			[TREE_BLOCKED] =
+				"is not a regular file, or a file is in the place of its folder",
 		};
 		enum netboot_tree_state state;
 
@@ -444,6 +451,12 @@ static int netboot_tree_may_write(const struct netboot_tree *t, bool is_forced,
 
 		if (r < 0)
 			return netboot_tree_report(t, t->files[i].name, r);
+		if (states[i] == TREE_BLOCKED) {
+			log_error("%s/%s: is not a regular file, or a file is in the place of its "
+				  "folder: not replaced (remove it first)",
+				  t->folder, t->files[i].name);
+			refused = -EEXIST;
+		}
 		if (states[i] != TREE_FOREIGN || is_forced)
 			continue;
 		log_error("%s/%s: was not written by nbdroot netboot, or was changed since: not "

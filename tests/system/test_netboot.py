@@ -205,13 +205,26 @@ def test_what_somebody_changed_is_neither_replaced_nor_removed(room):
     assert own.read_text().endswith("# mine\n")
 
 
-def test_a_link_in_the_way_is_not_followed(room):
-    target = room.folder / "target"
+@pytest.mark.parametrize("what", ["link", "folder", "fifo", "file for a folder"])
+def test_what_is_no_regular_file_is_not_replaced_by_force_either(room, what):
+    target, path = room.folder / "target", room.tftp / "grub/grub.cfg"
     target.write_text("mine\n")
-    (room.tftp / "grub").mkdir(parents=True)
-    (room.tftp / "grub/grub.cfg").symlink_to(target)
-    room.run(status=1)
-    room.run("--force", status=1)
+    path.parent.mkdir(parents=True)
+    if what == "link":
+        path.symlink_to(target)
+    elif what == "folder":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.parent.rmdir()
+        path.parent.write_text("theirs\n")
+    before = sorted(room.out.rglob("*"))
+    for force in ([], ["--force"]):
+        done = room.run(*force, status=1)
+        assert f"{path}: is not a regular file" in done.stderr and "remove it first" in done.stderr
+        assert sorted(room.out.rglob("*")) == before  # nothing half done
+    assert "is not a regular file" in room.run("--check", status=1).stdout
     assert target.read_text() == "mine\n"
 
 
