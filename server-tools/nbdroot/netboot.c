@@ -39,7 +39,7 @@ struct netboot {
 	struct netboot_config config;
 	struct netboot_plan plan;
 	struct netboot_tree tree;
-	char folder[PATH_MAX];
+	char folder[PATH_MAX], source[PATH_MAX];
 };
 
 /* ---- what is wanted ----------------------------------------------------------------------- */
@@ -176,7 +176,7 @@ static int netboot_prepare(struct netboot *n)
 		return -EINVAL;
 	}
 	n->plan = (struct netboot_plan){ .config = &n->config,
-					 .source = n->config_path,
+					 .source = n->source,
 					 .folder = n->folder };
 	r = netboot_add_programs(&n->plan, &n->tree);
 	if (r == 0)
@@ -278,7 +278,7 @@ static int netboot_run(struct netboot *n)
 
 /* ---- the command line --------------------------------------------------------------------- */
 
-/* Absolute, for it goes into dnsmasq's configuration; need not exist yet. */
+/* Absolute, for it goes into the files that are written; need not exist yet. */
 static int make_absolute(const char *path, char out[static PATH_MAX])
 {
 	char here[PATH_MAX] = "";
@@ -299,6 +299,20 @@ static int make_absolute(const char *path, char out[static PATH_MAX])
 		if ((unsigned char)*p <= ' ' || *p == 0x7f || strchr("\"'\\#,;", *p) != NULL)
 			return -EILSEQ;
 	return 0;
+}
+
+/* 0 or negative errno, already reported. */
+static int take_path(const char *option, const char *path, char out[static PATH_MAX])
+{
+	int r = make_absolute(path, out);
+
+	if (r == -EILSEQ)
+		log_error("%s %s: blanks, quotes, backslashes and any of # , ; cannot stand in the "
+			  "files that are written (choose another name)",
+			  option, path);
+	else if (r < 0)
+		log_error("%s %s: %s", option, path, strerror(-r));
+	return r;
 }
 
 int netboot_main(int argc, char *argv[])
@@ -332,14 +346,9 @@ int netboot_main(int argc, char *argv[])
 			  "--help)");
 		return EXIT_USAGE;
 	}
-	r = make_absolute(n.output, n.folder);
-	if (r == -EILSEQ)
-		log_error("-o %s: blanks, quotes, backslashes and any of # , ; cannot stand in "
-			  "dnsmasq's "
-			  "configuration (choose another folder)",
-			  n.output);
-	else if (r < 0)
-		log_error("-o %s: %s", n.output, strerror(-r));
+	r = take_path("-o", n.output, n.folder);
+	if (r == 0)
+		r = take_path("--config", n.config_path, n.source);
 	if (r == 0)
 		r = netboot_run(&n);
 	netboot_tree_deinit(&n.tree);

@@ -323,9 +323,23 @@ def test_one_image_for_many_machines_is_warned_of(room):
     assert not room.run().stderr
 
 
-def test_a_folder_that_dnsmasq_cannot_name_is_refused(room):
+def test_a_name_that_cannot_stand_in_dnsmasqs_configuration_is_refused(room):
     room.out = room.folder / "a b"
-    assert "choose another folder" in room.run(status=1).stderr
+    assert "choose another name" in room.run(status=1).stderr
+    room.out = room.folder / "out"
+    room.config = room.config.rename(room.folder / "a\ndhcp-script=evil.conf")
+    assert "choose another name" in room.run(status=1).stderr
+    assert not room.out.exists()
+
+
+def test_another_spelling_of_the_configurations_name_changes_nothing(room):
+    room.run()
+    config = room.config
+    (room.folder / "link.conf").symlink_to(config)
+    for room.config in (config.name, f"./../{room.folder.name}/{config.name}", "link.conf"):
+        room.run("--check", cwd=room.folder)
+        assert " 0 files written" in room.run(cwd=room.folder).stdout
+    assert f"from {config}: change it there" in (room.out / "dnsmasq.conf").read_text()
 
 
 def test_wrong_usage_is_told_in_one_line(room):
