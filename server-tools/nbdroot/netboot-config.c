@@ -255,6 +255,14 @@ static int finish_server(const struct reader *r)
 			"what to boot; dhcp = none: another server does both; dhcp = static: "
 			"dnsmasq, "
 			"to the [client] sections only)");
+	if (c->dhcp != NETBOOT_DHCP_RANGE && c->dhcp != NETBOOT_DHCP_STATIC &&
+	    (c->router || c->dns || c->ntp || c->domain))
+		return fail_at(
+			r, 0,
+			"[netboot] router, dns, ntp and domain are told by the server that gives "
+			"the addresses, and with dhcp = %s that is another one (leave them out, "
+			"and say them there)",
+			c->dhcp == NETBOOT_DHCP_PROXY ? "proxy" : "none");
 	if (c->dhcp == NETBOOT_DHCP_RANGE && ntohl(c->server.s_addr) >= ntohl(c->first.s_addr) &&
 	    ntohl(c->server.s_addr) <= ntohl(c->last.s_addr))
 		return fail_at(
@@ -395,6 +403,20 @@ static int check_clients(const struct reader *r)
 	return check_twins(r, copy);
 }
 
+static int check_static(const struct reader *r)
+{
+	const struct netboot_config *c = r->config;
+
+	if (c->dhcp != NETBOOT_DHCP_STATIC)
+		return 0;
+	for (size_t i = 0; i < c->n_clients; i++)
+		if (c->clients[i].has_address)
+			return 0;
+	return fail_at(r, 0,
+		       "[netboot] dhcp = static, and no [client] has an address: nobody would be "
+		       "given one (give the clients an address, or say range)");
+}
+
 static int finish(const struct reader *r)
 {
 	struct netboot_config *c = r->config;
@@ -420,6 +442,8 @@ static int finish(const struct reader *r)
 	for (size_t i = 0; i < c->n_clients; i++)
 		if (finish_client(r, &c->clients[i]) < 0)
 			return -1;
+	if (check_static(r) < 0)
+		return -1;
 	return check_clients(r);
 }
 

@@ -148,6 +148,22 @@ static void warn_of_shared(const struct netboot *n)
 			 n->config_path, e->line, e->name, e->rpmdb);
 }
 
+/* A proxy adds to another server's answers, and those have the addresses. */
+static void warn_of_unused(const struct netboot *n)
+{
+	for (size_t i = 0; i < n->config.n_clients; i++) {
+		const struct netboot_client *k = &n->config.clients[i];
+
+		if (n->config.dhcp != NETBOOT_DHCP_PROXY || (!k->has_address && !k->name))
+			continue;
+		log_warn("%s:%u: [client] name and address: with dhcp = proxy another server "
+			 "gives them, and dnsmasq does not (say them there, and leave them out "
+			 "here)",
+			 n->config_path, k->line);
+		return; /* once for all */
+	}
+}
+
 static int check_sizes(const struct netboot *n)
 {
 	for (size_t i = 0; i < n->plan.n_choices; i++) {
@@ -263,6 +279,7 @@ static int netboot_run(struct netboot *n)
 		return r;
 	}
 	warn_of_shared(n);
+	warn_of_unused(n);
 	r = netboot_tree_write(&n->tree, n->is_forced, &result);
 	if (r < 0)
 		return r;

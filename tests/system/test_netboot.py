@@ -323,6 +323,14 @@ def test_one_image_for_many_machines_is_warned_of(room):
     assert not room.run().stderr
 
 
+def test_names_and_addresses_that_a_proxy_does_not_give_are_warned_of(room):
+    for kind, is_warned in (("none", False), ("proxy", True)):
+        room.write(more=CLIENT + "[client 52:54:00:12:34:58]\nname = pc18\n")
+        room.config.write_text(re.sub("range = .*", f"dhcp = {kind}", room.config.read_text()))
+        warned = room.run().stderr
+        assert warned.count("with dhcp = proxy another server gives them") == is_warned, warned
+
+
 def test_a_name_that_cannot_stand_in_dnsmasqs_configuration_is_refused(room):
     room.out = room.folder / "a b"
     assert "choose another name" in room.run(status=1).stderr

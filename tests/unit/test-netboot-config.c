@@ -135,6 +135,33 @@ TEST(who_gives_the_addresses_must_be_said_once)
 	CHECK_EQ(config.dhcp, NETBOOT_DHCP_PROXY);
 }
 
+#define OTHERS "[netboot]\nserver = 10.0.0.1\ndhcp = "
+
+TEST(what_only_the_giver_of_addresses_can_tell_is_refused_of_another)
+{
+	static const char *const lines[] = { "router = 10.0.0.254\n", "dns = 10.0.0.2\n",
+					     "ntp = 10.0.0.2\n", "domain = lab.example\n" };
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		snprintf(text, sizeof(text), OTHERS "proxy\n%s" ENTRY, lines[i]);
+		CHECK(is_refused(text, "with dhcp = proxy that is another one"));
+		snprintf(text, sizeof(text), OTHERS "none\n%s" ENTRY, lines[i]);
+		CHECK(is_refused(text, "with dhcp = none that is another one"));
+		snprintf(text, sizeof(text), SERVER "%s" ENTRY, lines[i]);
+		CHECK_EQ(parse(text), 0);
+	}
+}
+
+TEST(static_addresses_must_be_somebodys)
+{
+	CHECK(is_refused(OTHERS "static\n" ENTRY "[client 52:54:00:12:34:56]\nname = a\n",
+			 "no [client] has an address"));
+	CHECK_EQ(parse(OTHERS "static\nrouter = 10.0.0.254\n" ENTRY
+			      "[client 52:54:00:12:34:56]\naddress = 10.0.0.9\n"),
+		 0);
+}
+
 TEST(grub_does_not_go_with_a_proxy)
 {
 	CHECK_EQ(parse("[netboot]\nserver = 10.0.0.1\ndhcp = proxy\n" ENTRY), 0);
