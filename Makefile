@@ -315,7 +315,7 @@ $(BUILD)/unit/replay-%: $(call glibc_obj,tests/fuzz/replay.c $(PROTO_SRC) $(BASE
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -pthread $(NBDSERVE_LIBS) \
 		$(if $(findstring /compress.c,$(FUZZ_$*)),$(NBDROOT_LIBS))
 
-check-unit: check-unit-i386 $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fuzzer ever found
+check-unit: $(if $(I386_PROGRAMS),check-unit-i386) $(UNIT_PROGRAMS) $(REPLAYS) ## unit tests, and every input that a fuzzer ever found
 	$(Q)prove --exec '' $(UNIT_PROGRAMS)
 	$(Q)for f in $(FUZZERS); do \
 		prove --exec "$(BUILD)/unit/replay-$$f" tests/fuzz/corpus/$${f#fuzz-}/* || exit 1; \
@@ -340,7 +340,7 @@ install: all $(BOOT_FILES) $(SERVICES) ## install to DESTDIR and PREFIX
 	install -m 755 $(BUILD)/nbdserve $(BUILD)/nbdroot $(BUILD)/nbdclient $(DESTDIR)$(SBINDIR)
 	install -m 755 $(BUILD)/init $(BUILD)/nbdclient $(BUILD)/busybox $(BUILD)/udhcpc.script \
 		$(DESTDIR)$(LIBDIR)
-	install -D -m 755 -t $(DESTDIR)$(LIBDIR)/i386 $(I386_PROGRAMS)
+	$(if $(I386_PROGRAMS),install -D -m 755 -t $(DESTDIR)$(LIBDIR)/i386 $(I386_PROGRAMS))
 	install -m 644 $(BUILD)/man/*.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 644 $(BUILD)/man/*.7 $(DESTDIR)$(MANDIR)/man7
 	install -D -m 644 -t $(DESTDIR)$(SYSTEMDDIR)/systemd/system $(BUILD)/nbdserve.service \

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # init, nbdclient and busybox once more, for 32-bit x86: they run on 64-bit kernels as well. With a
-# compiler of their own, see musl-i386.sh. Included by the Makefile, whose names it uses.
+# compiler of their own, see musl-i386.sh. Included by the Makefile, whose names it uses. They come with
+# `make` and `make install` unless WITH_I386=no is given; the tests want them.
 
 I386 := $(BUILD)/musl-i386
+WITH_I386 ?= yes
+ifneq ($(WITH_I386),no)
 I386_PROGRAMS := $(addprefix $(BUILD)/i386/,init nbdclient busybox)
+endif
 
 $(I386)/gcc: images/musl-i386.sh images/apt.sh
 	$(call say,FETCH,$(I386))

@@ -34,7 +34,9 @@ version=$($cc -dumpversion | sed 's/\..*//')
 libgcc=lib32gcc-$version-dev
 (cd "$work" && "$here/apt.sh" --arch i386 "$build/src/.apt-i386" \
 	apt-get -q download musl-dev:i386 "$libgcc") >"$work/log" 2>&1 </dev/null ||
-	fail "fetch Debian's musl-dev:i386 and $libgcc (see above); is $cc Debian's own gcc?"
+	fail "fetch Debian's musl-dev:i386 and $libgcc (see above). Has this machine's mirror the" \
+		"architecture i386, and is $cc Debian's own gcc? Who has no 32-bit machines to boot does" \
+		"without: make WITH_I386=no"
 for deb in "$work"/*.deb; do
 	dpkg-deb -x "$deb" "$work/root" 2>>"$work/log" || fail "unpack $deb (see above)"
 done
