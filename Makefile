@@ -138,12 +138,12 @@ musl_obj = $(patsubst %.c,$(BUILD)/musl/%.o,$(1))
 i386_obj = $(patsubst %.c,$(BUILD)/musl-i386/%.o,$(1))
 glibc_obj = $(patsubst %.c,$(BUILD)/glibc/%.o,$(1))
 
-.PHONY: all
-all: $(PROGRAMS) man ## build the four programs and the manual pages (the default)
-
 # Objects stay: they are what the next build starts from.
 .SECONDARY:
 .SECONDEXPANSION:
+
+.PHONY: all
+all: $(PROGRAMS) $$(BOOT_FILES) man ## build all that is installed: programs, manual pages (the default)
 
 # ---- static, musl -------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ include tests/long.mk
 lint: ## everything that a machine can find fault with
 	$(Q)tests/lint/run.sh
 
-install: all $(BOOT_FILES) $(SERVICES) ## install to DESTDIR and PREFIX
+install: all $(SERVICES) ## install to DESTDIR and PREFIX
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(MANDIR)/man7 \
 		$(DESTDIR)$(MANDIR)/man8
 	install -m 755 $(BUILD)/nbdserve $(BUILD)/nbdroot $(BUILD)/nbdclient $(DESTDIR)$(SBINDIR)

@@ -22,3 +22,10 @@ def commands(tmp_path_factory):
 def test_without_i386_nothing_of_it_is_fetched_built_or_installed(commands):
     assert "images/musl-i386.sh" in commands("install")
     assert "i386" not in commands("install", "WITH_I386=no")
+
+
+def test_make_alone_builds_all_that_make_install_installs(commands):
+    """So that nothing is fetched or compiled as root."""
+    built = commands()
+    for recipe in ("build-busybox.sh", "musl-i386.sh", "build-libkmod.sh", "udhcpc.script", "scdoc"):
+        assert recipe in built, recipe
