@@ -127,25 +127,49 @@ static int add_texts(struct netboot *n)
 	return r;
 }
 
-/* One image is one machine's: two that mount it at once would destroy it, so the second waits. */
+static bool has_overlay(const char *append)
+{
+	return strstr(append, "nbdroot.overlay=") != NULL;
+}
+
+static void warn_of_image(const struct netboot *n, const struct netboot_entry *e, const char *key,
+			  const char *image, size_t n_machines)
+{
+	char who[64] = "every machine without a section of its own";
+
+	if (!image || strncmp(image, "nbd", 3) != 0 || words_has_placeholder(image) ||
+	    (n_machines < 2 && e != n->config.default_entry))
+		return;
+	if (e != n->config.default_entry)
+		snprintf(who, sizeof(who), "each of %zu [client]s", n_machines);
+	log_warn("%s:%u: [entry %s] %s = %s is one image, and %s boots with it: the second one "
+		 "waits for the first (use {mac} in it%s)",
+		 n->config_path, e->line, e->name, key, image, who,
+		 e == n->config.default_entry ? ", or default = none" : "");
+}
+
+/*
+ * One image is one machine's: two that mount it at once would destroy it, so the second waits. With
+ * an overlay they share the root, but nothing else.
+ */
 static void warn_of_shared(const struct netboot *n)
 {
-	const struct netboot_entry *e = n->config.default_entry;
+	const struct netboot_config *c = &n->config;
 
-	if (!e || strstr(e->append, "nbdroot.overlay=") != NULL)
-		return;
-	if (strncmp(e->root, "nbd", 3) == 0 && !words_has_placeholder(e->root))
-		log_warn(
-			"%s:%u: [entry %s] root = %s is one image, and every machine without a "
-			"section of "
-			"its own boots it: the second one waits for the first (use {mac} in it, or "
-			"default = none)",
-			n->config_path, e->line, e->name, e->root);
-	if (e->rpmdb && !words_has_placeholder(e->rpmdb))
-		log_warn("%s:%u: [entry %s] rpmdb = %s is one image, and every machine without a "
-			 "section of "
-			 "its own asks for it (use {mac} in it, or default = none)",
-			 n->config_path, e->line, e->name, e->rpmdb);
+	for (size_t i = 0; i < c->n_entries; i++) {
+		const struct netboot_entry *e = &c->entries[i];
+		size_t n_machines = 0, n_roots = 0;
+
+		for (size_t k = 0; k < c->n_clients; k++) {
+			n_machines += c->clients[k].entry == e;
+			n_roots += c->clients[k].entry == e && !has_overlay(c->clients[k].append);
+		}
+		if (!has_overlay(e->append) && strcmp(e->root, "dhcp") == 0)
+			warn_of_image(n, e, "root-path", e->root_path, n_roots);
+		else if (!has_overlay(e->append))
+			warn_of_image(n, e, "root", e->root, n_roots);
+		warn_of_image(n, e, "rpmdb", e->rpmdb, n_machines);
+	}
 }
 
 /* A proxy adds to another server's answers, and those have the addresses. */

@@ -312,15 +312,35 @@ def test_a_command_line_that_the_kernel_would_cut_is_refused(room):
     assert "the kernel takes 2047" in room.run(status=1).stderr
 
 
-def test_one_image_for_many_machines_is_warned_of(room):
+@pytest.mark.parametrize("change, key", [
+    ({}, None),
+    ({"root-{mac}": "root"}, "root"),
+    ({"root-{mac}": "root", "quiet": "nbdroot.overlay=tmpfs"}, None),
+    ({"root-{mac}": "root", "quiet": "nbdroot.overlay=tmpfs", "{mac}/rpm": "rpm"}, "rpmdb"),
+    ({"root = nbd://10.0.0.1/root-{mac}": "root = dhcp\nroot-path = nbd://10.0.0.1/b"}, "root-path"),
+    ({"root = nbd://10.0.0.1/root-{mac}": "root = dhcp\nroot-path = 10.0.0.1:/srv/b"}, None),
+    ({"root-{mac}": "root", "range =": "default = none\nrange ="}, None),
+])
+def test_one_image_for_many_machines_is_warned_of(room, change, key):
     text = room.config.read_text()
-    assert "warning" not in room.run().stderr and not room.run().stderr
-    room.config.write_text(text.replace("root-{mac}", "root"))
-    assert "the second one waits for the first" in room.run().stderr
-    room.config.write_text(text.replace("root-{mac}", "root").replace("quiet", "nbdroot.overlay=tmpfs"))
-    assert not room.run().stderr
-    room.config.write_text(text.replace("root-{mac}", "root").replace("range =", "default = none\nrange ="))
-    assert not room.run().stderr
+    for old, new in change.items():
+        assert old in text
+        text = text.replace(old, new)
+    room.config.write_text(text)
+    warned = room.run().stderr
+    assert warned.count("\n") == warned.count("the second one waits for the first") == bool(key), warned
+    assert not key or f"] {key} = nbd://" in warned
+
+
+@pytest.mark.parametrize("clients, is_warned", [
+    ((), False), (("one",), False), (("one", "one"), True), (("one", "two"), False),
+    (("one", "one\nappend = nbdroot.overlay=tmpfs"), False)])
+def test_one_image_for_two_clients_is_warned_of(room, clients, is_warned):
+    entry = ("[entry {0}]\nkernel = {1}/vmlinuz\ninitramfs = {1}/nbdroot.img\n"
+             "root = nbd://10.0.0.1/of-one\n")
+    sections = (f"[client 52:54:00:12:34:0{i}]\nentry = {name}\n" for i, name in enumerate(clients))
+    room.write(more=entry.format("one", room.folder) + entry.format("two", room.folder) + "".join(sections))
+    assert room.run().stderr.count("each of 2 [client]s") == is_warned
 
 
 def test_names_and_addresses_that_a_proxy_does_not_give_are_warned_of(room):
