@@ -279,7 +279,7 @@ static int finish_server(const struct reader *r)
 			"the other server what to boot)");
 	if (c->uefi == NETBOOT_LOADER_UNSAID)
 		c->uefi = c->dhcp == NETBOOT_DHCP_PROXY ? NETBOOT_LOADER_IPXE : NETBOOT_LOADER_GRUB;
-	if (c->bios == NETBOOT_LOADER_NONE && c->uefi == NETBOOT_LOADER_NONE && c->http_port == 0)
+	if (c->bios == NETBOOT_LOADER_NONE && c->uefi == NETBOOT_LOADER_NONE)
 		return fail_at(
 			r, 0,
 			"[netboot] bios = none and uefi = none: nothing is left to boot with");

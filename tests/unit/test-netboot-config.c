@@ -153,6 +153,15 @@ TEST(what_only_the_giver_of_addresses_can_tell_is_refused_of_another)
 	}
 }
 
+TEST(something_must_be_left_to_boot_with)
+{
+	CHECK(is_refused(SERVER "bios = none\nuefi = none\n" ENTRY,
+			 "nothing is left to boot with"));
+	CHECK(is_refused(SERVER "bios = none\nuefi = none\nhttp = yes\n" ENTRY,
+			 "nothing is left to boot with"));
+	CHECK_EQ(parse(SERVER "bios = none\nhttp = yes\n" ENTRY), 0);
+}
+
 TEST(static_addresses_must_be_somebodys)
 {
 	CHECK(is_refused(OTHERS "static\n" ENTRY "[client 52:54:00:12:34:56]\nname = a\n",
