@@ -381,7 +381,9 @@ int netboot_main(int argc, char *argv[])
 		default: return EXIT_USAGE;
 		}
 	}
-	if (!n.config_path || !n.output || optind != argc || (n.is_check && n.is_forced)) {
+	/* An empty name is a shell's variable that is not set, and no folder. */
+	if (!n.config_path || *n.config_path == '\0' || !n.output || *n.output == '\0' ||
+	    optind != argc || (n.is_check && n.is_forced)) {
 		log_error("netboot: wants --config FILE and -o DIR, and no other name (see nbdroot "
 			  "netboot "
 			  "--help)");

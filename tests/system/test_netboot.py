@@ -371,10 +371,13 @@ def test_another_spelling_of_the_configurations_name_changes_nothing(room):
 
 
 def test_wrong_usage_is_told_in_one_line(room):
-    for argv in ([], ["--config", room.config], ["-o", room.out], [*room.argv()[2:], "--check", "--force"]):
+    before = sorted(room.folder.rglob("*"))
+    for argv in ([], ["--config", room.config], ["-o", room.out], [*room.argv()[2:], "--check", "--force"],
+                 ["--config", room.config, "-o", ""], ["--config", "", "-o", room.out]):
         done = subprocess.run([lab.NBDROOT, "netboot", *argv], capture_output=True, text=True,
-                              check=False)
+                              check=False, cwd=room.folder)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done
+    assert sorted(room.folder.rglob("*")) == before
 
 
 SERVERS = {
