@@ -230,11 +230,33 @@ static int check_outage(const char *value, char *why)
 	return fail(why, "\"%.100s\": wanted wait, or reboot:<seconds>", value);
 }
 
+/* ",size=512m" or ",size=50%", or nothing: what init gives to tmpfs. */
+static bool is_tmpfs_option(const char *text)
+{
+	size_t digits;
+
+	if (*text == '\0' || strcmp(text, ",") == 0)
+		return true;
+	if (!starts(text, ",size="))
+		return false;
+	text += strlen(",size=");
+	digits = strspn(text, "0123456789");
+	return digits > 0 && (text[digits] == '\0' || (strchr("kKmMgG%", text[digits]) != NULL &&
+						       text[digits + 1] == '\0'));
+}
+
 static int check_overlay(const char *value, char *why)
 {
-	if (*value == '\0')
-		return fail(why, "wanted nbdroot.overlay=tmpfs");
-	return 0;
+	int r = check_uri(value, why);
+
+	if (r < 0)
+		return -1;
+	if (r > 0 || (starts(value, "tmpfs") && is_tmpfs_option(value + strlen("tmpfs"))))
+		return 0;
+	return fail(why,
+		    "\"%.60s\": wanted tmpfs[,size=<number>, with k, m, g or %% behind it], or "
+		    "nbd://<server>/<export>[,<file system>[,<options>]]",
+		    value);
 }
 
 static int check_fsck(const char *value, char *why)

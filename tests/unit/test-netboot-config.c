@@ -331,6 +331,27 @@ TEST(our_own_parameters_are_spelt_and_shaped_as_init_wants_them)
 	CHECK_EQ(words_check_rpmdb("nbd://s/{mac}/rpm,/usr/lib/sysimage", why), 0);
 }
 
+TEST(an_overlay_is_memory_or_a_device)
+{
+	static const char *const good[] = { "tmpfs", "tmpfs,size=512m", "tmpfs,size=50%",
+					    "tmpfs,size=4096", "nbd://s/{mac}/changes,ext4" };
+	static const char *const bad[] = { "",           "tmpf",           "tmpfsx",
+					   "tmpfs,512m", "tmpfs,size=",    "tmpfs,size=m",
+					   "/dev/nbd1",  "tmpfs,size=5mm", "nfs:/x" };
+	char text[128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		snprintf(text, sizeof(text), "nbdroot.overlay=%s", good[i]);
+		CHECK_EQ(words_check_append(text, why), 0);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(text, sizeof(text), "nbdroot.overlay=%s", bad[i]);
+		CHECK(is_bad(words_check_append(text, why), "wanted tmpfs[,size="));
+		CHECK(strstr(why, "nbd://<server>/<export>") != NULL);
+	}
+	CHECK(is_bad(words_check_append("nbdroot.overlay=nbd://s", why), "no export after"));
+}
+
 TEST(a_root_path_fits_into_a_dhcp_option)
 {
 	char text[300] = "nbd://s/";
