@@ -172,7 +172,8 @@ def test_the_default_root_path_is_not_told_to_ipxe(room, lan, serve):
     room.write(server="default = told\n", more=TOLD.format(room.folder))
     serve(room)
     assert "17" in lan.ask(INITRAMFS)["options"]
-    assert "17" not in lan.ask(ipxe(7))["options"]
+    told = lan.ask(ipxe(7))
+    assert "17" not in told["options"] and told["file"] == "boot.ipxe"  # GRUB for others, no HTTP
 
 
 def test_the_default_root_path_is_told_to_others_as_the_manual_says(room, lan, serve, request):

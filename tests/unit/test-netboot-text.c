@@ -225,6 +225,20 @@ TEST(ipxe_is_never_given_itself_again)
 	}
 }
 
+TEST(a_card_that_is_ipxe_is_given_a_script_whatever_the_other_firmware_is)
+{
+	static const char *const uefi[] = { "", "uefi = grub\n", "uefi = ipxe\n" };
+	char lines[128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(uefi); i++) {
+		snprintf(lines, sizeof(lines), RANGE "http = no\n%s", uefi[i]);
+		CHECK_EQ(set_up(lines, ""), 0);
+		CHECK(strstr(make(netboot_put_dnsmasq_boot),
+			     "\ndhcp-boot=tag:!nbdroot-bios,tag:nbdroot-ipxe,boot.ipxe,,") != NULL);
+		CHECK(netboot_has_ipxe_script(&plan));
+	}
+}
+
 TEST(a_proxy_gives_no_addresses)
 {
 	CHECK_EQ(set_up("dhcp = proxy\n", CLIENT), 0);
