@@ -148,8 +148,10 @@ def test_archive_is_as_small_as_promised(demo, tmp_path):
 def test_summary_says_how_large_it_is_and_how_many_modules(demo, found):
     done = demo[1]
     kib = (demo[0].stat().st_size + 1023) // 1024
-    assert re.fullmatch(rf"\S+: {kib} KiB, for amd64; {VERSION}: {len(modules_in(found))} modules "
-                        r"\(\d+ KiB\)\n", done.stdout)
+    told = re.fullmatch(rf"\S+: {kib} KiB, for amd64; {VERSION}: {len(modules_in(found))} modules "
+                        r"\((\d+) KiB\); clients need about (\d+) MiB of memory\n", done.stdout)
+    # both of them, and the kernel
+    assert 100 + (int(told[1]) + kib) // 1024 <= int(told[2]) <= 105 + (int(told[1]) + kib) // 1024
 
 
 # ---- choosing ---------------------------------------------------------------------------------
