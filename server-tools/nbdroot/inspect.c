@@ -2,12 +2,10 @@
 /* See inspect.h. */
 #include "inspect.h"
 
-#include "base/fd.h"
 #include "base/log.h"
 #include "compress.h"
 #include "pack.h"
 
-#include <fcntl.h>
 #include <fnmatch.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -366,31 +364,15 @@ int inspect_read(struct inspection *in, const uint8_t *data, size_t size)
 	return 0;
 }
 
-static int inspect_load(struct inspection *in)
-{
-	_cleanup_close_ int fd = open(in->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	struct stat st;
-	int r;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	if (st.st_size > ARCHIVE_FILE_MAX)
-		return -EFBIG;
-	in->data = malloc((size_t)st.st_size + 1);
-	if (!in->data)
-		return -ENOMEM;
-	r = fd_read_all(fd, in->data, (size_t)st.st_size);
-	return r < 0 ? r : inspect_read(in, in->data, (size_t)st.st_size);
-}
-
 int inspect_open(struct inspection *in, const char *path)
 {
+	size_t size;
 	int r;
 
 	*in = (struct inspection){ .path = path };
-	r = inspect_load(in);
+	r = pack_read(path, ARCHIVE_FILE_MAX, &in->data, &size);
+	if (r == 0)
+		r = inspect_read(in, in->data, size);
 	if (r < 0)
 		log_error("%s: cannot be read: %s", path,
 			  r == -EINVAL  ? "not a regular file"

@@ -15,7 +15,7 @@
 
 enum { PACK_APPLETS_MAX = 65536 }; /* of busybox --list */
 
-int pack_read_file(const char *path, void **data, size_t *size)
+int pack_read(const char *path, size_t max, void **data, size_t *size)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	_cleanup_free_ char *content = NULL;
@@ -26,7 +26,7 @@ int pack_read_file(const char *path, void **data, size_t *size)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
-	if (st.st_size > PACK_FILE_MAX)
+	if ((uintmax_t)st.st_size > max)
 		return -EFBIG;
 	content = malloc((size_t)st.st_size + 1);
 	if (!content)
@@ -38,6 +38,11 @@ int pack_read_file(const char *path, void **data, size_t *size)
 	*size = (size_t)st.st_size;
 	*data = steal_ptr(&content);
 	return 0;
+}
+
+int pack_read_file(const char *path, void **data, size_t *size)
+{
+	return pack_read(path, PACK_FILE_MAX, data, size);
 }
 
 int pack_add(struct pack *p, const char *name, mode_t mode, void *data, size_t size)
