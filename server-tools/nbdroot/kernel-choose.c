@@ -37,12 +37,21 @@ static int kernel_skip(struct kernel *k, const char *name, int why)
 	return kernel_list_add(&k->skipped, note);
 }
 
-static int kernel_broken(const struct kernel *k, const char *name)
+/* r of modules_want() and its kin; MODULES_E_BROKEN is reported and becomes -ENOENT. */
+static int kernel_unbroken(const struct kernel *k, const char *name, int r)
 {
+	if (r != MODULES_E_BROKEN)
+		return r;
 	log_error("%s: %s depends on a module that is not in modules.dep (run depmod -b for this "
 		  "tree)",
 		  k->path, name);
 	return -ENOENT;
+}
+
+/* modules_want(), with a broken tree reported. */
+static int kernel_want(struct kernel *k, const char *name)
+{
+	return kernel_unbroken(k, name, modules_want(&k->modules, name));
 }
 
 /* ---- --drivers ---------------------------------------------------------------------------- */
@@ -78,9 +87,7 @@ static int kernel_choose_foreign(struct kernel *k)
 			continue;
 		r = kernel_is_network_driver(k, it, &is_network);
 		if (r == 0 && is_network)
-			r = modules_want(&k->modules, it->name);
-		if (r == MODULES_E_BROKEN)
-			r = kernel_broken(k, it->name);
+			r = kernel_want(k, it->name);
 		if (r < 0)
 			return r;
 	}
@@ -95,17 +102,14 @@ static int kernel_choose_all(struct kernel *k)
 		size_t count;
 
 		r = modules_want_folder(&k->modules, kernel_folders[i], &count);
+		r = kernel_unbroken(k, kernel_folders[i], r);
 		if (r == 0 && count == 0 && i == 0)
 			r = kernel_skip(k, "all of drivers/net/ethernet", MODULES_E_MISSING);
-		if (r == MODULES_E_BROKEN)
-			r = kernel_broken(k, kernel_folders[i]);
 		if (r < 0)
 			return r;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(kernel_virtual); i++) {
-		r = modules_want(&k->modules, kernel_virtual[i]);
-		if (r == MODULES_E_BROKEN)
-			r = kernel_broken(k, kernel_virtual[i]);
+		r = kernel_want(k, kernel_virtual[i]);
 		if (r < 0)
 			return r;
 	}
@@ -124,11 +128,9 @@ static int kernel_choose_drivers(struct kernel *k, const char *drivers)
 		if (strcmp(name, "all") == 0) {
 			r = kernel_choose_all(k);
 		} else {
-			r = modules_want(&k->modules, name);
+			r = kernel_want(k, name);
 			if (r == MODULES_E_BUILTIN || r == MODULES_E_MISSING)
 				r = kernel_skip(k, name, r);
-			if (r == MODULES_E_BROKEN)
-				r = kernel_broken(k, name);
 		}
 		if (r < 0)
 			return r;
@@ -142,7 +144,7 @@ static int kernel_choose_required(struct kernel *k)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(kernel_required); i++) {
 		const char *name = kernel_required[i];
-		int r = modules_want(&k->modules, name);
+		int r = kernel_want(k, name);
 
 		if (r == MODULES_E_MISSING) {
 			log_error("%s: has no %s module, and the kernel none built in: a client "
@@ -151,19 +153,15 @@ static int kernel_choose_required(struct kernel *k)
 				  k->path, name);
 			return -ENOENT;
 		}
-		if (r == MODULES_E_BROKEN)
-			r = kernel_broken(k, name);
 		if (r < 0)
 			return r;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(kernel_helpful); i++) {
 		const char *name = kernel_helpful[i];
-		int r = modules_want(&k->modules, name);
+		int r = kernel_want(k, name);
 
 		if (r == MODULES_E_MISSING)
 			r = kernel_skip(k, name, r);
-		if (r == MODULES_E_BROKEN)
-			r = kernel_broken(k, name);
 		if (r < 0)
 			return r;
 	}
@@ -178,5 +176,5 @@ int kernel_choose(struct kernel *k, const char *drivers)
 		r = kernel_choose_drivers(k, drivers);
 	if (r == 0)
 		r = modules_want_asked(&k->modules);
-	return r == MODULES_E_BROKEN ? kernel_broken(k, "a PHY or bus driver") : r;
+	return kernel_unbroken(k, "a PHY or bus driver", r);
 }
