@@ -131,6 +131,14 @@ def root_tree(tmp_path_factory):
 
 
 @pytest.fixture
+def tree(tmp_path, root_tree):
+    """A root for one machine, as a folder."""
+    path = tmp_path / "root"
+    shutil.copytree(root_tree, path, symlinks=True)
+    return path
+
+
+@pytest.fixture
 def images(tmp_path, root_tree):
     root = lab.make_image(tmp_path / "root.img", "64M", "--from", root_tree)
     return {"root": root, "rpm-" + lab.GUEST_MAC.replace(":", "-"): lab.make_image(tmp_path / "rpm.img", "16M")}

@@ -6,7 +6,6 @@ NBDROOT_LONG: its way down with the NFS server dead, which takes a minute.
 """
 import os
 import re
-import shutil
 
 import lab
 import nfs
@@ -24,11 +23,9 @@ def initrd(tmp_path_factory):
 
 
 @pytest.fixture
-def tree(tmp_path, root_tree):
-    path = tmp_path / "root"
-    shutil.copytree(root_tree, path, symlinks=True)
-    (path / "etc").mkdir()
-    return path
+def tree(tree):
+    (tree / "etc").mkdir()
+    return tree
 
 
 @pytest.fixture

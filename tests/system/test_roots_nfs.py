@@ -5,7 +5,6 @@ is like, and says in words what it waits for.
 """
 import contextlib
 import os
-import shutil
 import subprocess
 
 import lab
@@ -22,14 +21,6 @@ SERVER = lab.SERVER_IP
 @pytest.fixture(scope="session")
 def initrd(tmp_path_factory):
     return nfs.make_initrd(tmp_path_factory.mktemp("init"))
-
-
-@pytest.fixture
-def tree(tmp_path, root_tree):
-    """A root for one machine, as a folder."""
-    path = tmp_path / "root"
-    shutil.copytree(root_tree, path, symlinks=True)
-    return path
 
 
 @pytest.fixture
