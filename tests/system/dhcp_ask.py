@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 
-COOKIE = b"\x63\x82\x53\x63"
+from dhcp import COOKIE, read_options
 
 
 def message(kind, mac, xid, options):
@@ -21,23 +21,11 @@ def message(kind, mac, xid, options):
     return data + b"\xff"
 
 
-def options_of(data):
-    found, at = {}, 240
-    while at < len(data) and data[at] != 255:
-        if data[at] == 0:
-            at += 1
-            continue
-        size = data[at + 1]
-        found[data[at]] = found.get(data[at], b"") + data[at + 2:at + 2 + size]
-        at += 2 + size
-    return found
-
-
 def answer(sock, xid, kind):
     while True:
         data = sock.recv(4096)
         if len(data) > 240 and data[0] == 2 and struct.unpack(">I", data[4:8])[0] == xid:
-            options = options_of(data)
+            options = read_options(data)
             if options.get(53) == bytes([kind]):
                 return data, options
 
