@@ -78,7 +78,7 @@ NETBOOT_TEXT := $(addprefix server-tools/nbdroot/netboot-,config.c dhcp.c dnsmas
 NETBOOT_LIB := $(NETBOOT_TEXT) $(addprefix server-tools/nbdroot/netboot,.c -files.c -tree.c)
 NBDROOT_LIB := $(addprefix server-tools/nbdroot/, \
 	archive.c ask.c blockmap.c compress.c cpio.c cpio-read.c depmod.c elf.c epoch.c ext3.c \
-	fill.c firmware.c image-create.c image.c initramfs.c inspect.c inspect-check.c \
+	fill.c firmware.c image-create.c image.c infile.c initramfs.c inspect.c inspect-check.c \
 	inspect-list.c interrupt.c kernel-choose.c kernel-config.c \
 	kernel-tree.c modules.c outfile.c pack.c programs.c run.c status.c status-print.c \
 	table.c tree.c) $(NETBOOT_LIB)
@@ -103,7 +103,7 @@ UNIT_test-takeover := server-tools/nbdserve/control.c server-tools/nbdserve/take
 UNIT_test-config := $(filter server-tools/nbdserve/config% %/address.c %/pattern.c,$(NBDSERVE_LIB))
 UNIT_test-pattern := server-tools/nbdserve/pattern.c
 UNIT_test-sandbox := $(UNIT_test-config) $(filter %/sandbox.c %/sandbox-calls.c,$(NBDSERVE_LIB))
-UNIT_test-archive := $(addprefix server-tools/nbdroot/,archive.c compress.c cpio.c cpio-read.c elf.c interrupt.c)
+UNIT_test-archive := $(addprefix server-tools/nbdroot/,archive.c compress.c cpio.c cpio-read.c elf.c infile.c interrupt.c)
 UNIT_test-cpio := server-tools/nbdroot/cpio.c server-tools/nbdroot/cpio-read.c
 UNIT_test-elf := server-tools/nbdroot/elf.c
 UNIT_test-blockmap := server-tools/nbdroot/blockmap.c

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "compress.h"
+#include "infile.h"
 
 #include <dirent.h>
 #include <fnmatch.h>
@@ -103,7 +104,7 @@ static int firmware_read(const char *folder, const char *name, size_t form, void
 
 	if (asprintf(&path, "%s/%s%s", folder, name, firmware_forms[form].ending) < 0)
 		return -ENOMEM;
-	r = pack_read_file(path, &packed, size);
+	r = infile_read(path, PACK_FILE_MAX, &packed, size);
 	if (r == -ENOENT || r == -ENOTDIR || r == -EINVAL) /* a folder, say */
 		return -ENOENT;
 	if (r == 0 && firmware_forms[form].kind != COMPRESS_NONE) {

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "compress.h"
+#include "infile.h"
 #include "pack.h"
 
 #include <fnmatch.h>
@@ -370,7 +371,7 @@ int inspect_open(struct inspection *in, const char *path)
 	int r;
 
 	*in = (struct inspection){ .path = path };
-	r = pack_read(path, ARCHIVE_FILE_MAX, &in->data, &size);
+	r = infile_read(path, ARCHIVE_FILE_MAX, &in->data, &size);
 	if (r == 0)
 		r = inspect_read(in, in->data, size);
 	if (r < 0)

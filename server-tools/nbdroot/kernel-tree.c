@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "compress.h"
 #include "depmod.h"
+#include "infile.h"
 #include "interrupt.h"
 #include "kernel-choose.h"
 
@@ -69,7 +70,7 @@ static int kernel_read_text(const char *path, const char *file, char **text)
 	*text = NULL;
 	if (asprintf(&whole, "%s/%s", path, file) < 0)
 		return -ENOMEM;
-	r = pack_read_file(whole, &data, &size);
+	r = infile_read(whole, PACK_FILE_MAX, &data, &size);
 	if (r == -ENOENT)
 		return 0;
 	if (r < 0) {
@@ -120,7 +121,7 @@ int kernel_read_module(const char *path, void **data, size_t *size, size_t *plai
 			  path);
 		return -EINVAL;
 	}
-	r = pack_read_file(path, &packed, size);
+	r = infile_read(path, PACK_FILE_MAX, &packed, size);
 	if (r == 0 && kind != COMPRESS_NONE) {
 		r = compress_unpack(kind, packed, *size, PACK_FILE_MAX, &unpacked, size);
 		if (r == 0) {
@@ -232,7 +233,7 @@ static int kernel_copy_inputs(const struct depmod *d, struct pack *p, const stru
 
 		if (asprintf(&path, "%s/%s", k->path, kernel_inputs[i]) < 0)
 			return -ENOMEM;
-		r = pack_read_file(path, &data, &size);
+		r = infile_read(path, PACK_FILE_MAX, &data, &size);
 		if (r == -ENOENT)
 			is_there = false;
 		else if (r < 0) {
@@ -259,7 +260,7 @@ static int kernel_add_indexes(const struct depmod *d, struct pack *p)
 
 		if (asprintf(&path, "%s/%s", d->modules, kernel_indexes[i]) < 0)
 			return -ENOMEM;
-		r = pack_read_file(path, &data, &size);
+		r = infile_read(path, PACK_FILE_MAX, &data, &size);
 		if (r == -ENOENT)
 			continue; /* an older depmod makes fewer of them */
 		if (r == 0)

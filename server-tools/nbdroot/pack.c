@@ -2,48 +2,17 @@
 /* See pack.h. */
 #include "pack.h"
 
-#include "base/fd.h"
 #include "base/log.h"
 #include "elf.h"
+#include "infile.h"
 #include "run.h"
 
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 enum { PACK_APPLETS_MAX = 65536 }; /* of busybox --list */
-
-int pack_read(const char *path, size_t max, void **data, size_t *size)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	_cleanup_free_ char *content = NULL;
-	struct stat st;
-	int r;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	if ((uintmax_t)st.st_size > max)
-		return -EFBIG;
-	content = malloc((size_t)st.st_size + 1);
-	if (!content)
-		return -ENOMEM;
-	r = fd_read_all(fd, content, (size_t)st.st_size);
-	if (r < 0)
-		return r;
-	content[st.st_size] = '\0'; /* texts may be used as strings */
-	*size = (size_t)st.st_size;
-	*data = steal_ptr(&content);
-	return 0;
-}
-
-int pack_read_file(const char *path, void **data, size_t *size)
-{
-	return pack_read(path, PACK_FILE_MAX, data, size);
-}
 
 int pack_add(struct pack *p, const char *name, mode_t mode, void *data, size_t size)
 {
@@ -102,7 +71,7 @@ int pack_add_program(struct pack *p, const char *path, const char *name)
 	size_t size = 0;
 	int r;
 
-	r = pack_read_file(path, &data, &size);
+	r = infile_read(path, PACK_FILE_MAX, &data, &size);
 	if (r == 0)
 		r = pack_add(p, name, S_IFREG | 0755, data, elf_trim(data, size));
 	if (r == -ENOENT)

@@ -45,13 +45,4 @@ int pack_archive(struct pack *p, struct cpio *c) _must_check_;
 
 void pack_deinit(struct pack *p);
 
-/*
- * Reads a regular file of at most max bytes, and puts a NUL behind it. 0 or negative errno: -EFBIG,
- * -EINVAL (no regular file), ...
- */
-int pack_read(const char *path, size_t max, void **data, size_t *size) _must_check_;
-
-/* The same of at most PACK_FILE_MAX bytes. */
-int pack_read_file(const char *path, void **data, size_t *size) _must_check_;
-
 #endif

@@ -3,6 +3,7 @@
 #include "programs.h"
 
 #include "base/log.h"
+#include "infile.h"
 #include "kernel-config.h"
 
 #include <libgen.h>
@@ -107,7 +108,8 @@ static enum elf_machine programs_machine_in(const char *folder)
 	size_t size;
 	struct elf e;
 
-	if (asprintf(&path, "%s/init", folder) < 0 || pack_read_file(path, &data, &size) < 0)
+	if (asprintf(&path, "%s/init", folder) < 0 ||
+	    infile_read(path, PACK_FILE_MAX, &data, &size) < 0)
 		return ELF_NONE;
 	return elf_read(data, size, &e) < 0 ? ELF_NONE : e.machine;
 }
@@ -155,7 +157,7 @@ int programs_add_fsck(const struct programs *g, struct pack *p, const char *path
 
 	if (is_auto)
 		path = programs_fsck;
-	r = pack_read_file(path, &data, &size);
+	r = infile_read(path, PACK_FILE_MAX, &data, &size);
 	if (r < 0) {
 		log_error("--fsck %s: cannot be read: %s%s", path, strerror(-r),
 			  is_auto && r == -ENOENT ? " (install the package e2fsck-static)" : "");
