@@ -73,6 +73,17 @@ void machine_id_siphash(const uint8_t key[static 16], const void *data, size_t s
 		out[i] = (uint8_t)(half[i / 8] >> (8 * (i % 8)));
 }
 
+const struct machine_id_card *machine_id_choose(const struct machine_id_card *cards, size_t count)
+{
+	const struct machine_id_card *best = NULL;
+
+	for (const struct machine_id_card *c = cards; c < cards + count; c++)
+		if (best == NULL ||
+		    (c->is_usb == best->is_usb ? memcmp(c->mac, best->mac, 6) < 0 : !c->is_usb))
+			best = c;
+	return best;
+}
+
 int machine_id_derive(const char *uuid, const char *mac, char out[static MACHINE_ID_TEXT])
 {
 	/* Ours alone: it must never change, for the ids would. */

@@ -17,9 +17,21 @@ enum {
 	MACHINE_ID_E_NONE = 1,
 };
 
+struct machine_id_card {
+	uint8_t mac[6]; /* its own, not one that it was given */
+	bool is_usb;
+};
+
 /*
- * uuid: of SMBIOS, lower case; mac: of the card that it boots from. Either may be "". 0, or
- * MACHINE_ID_E_NONE: both are.
+ * Of a machine's cards, the one whose address stands for it: the lowest, of those that are not
+ * plugged into USB if there is one. Not the card that the boot went by, which is chance where
+ * several could. NULL: there is none.
+ */
+const struct machine_id_card *machine_id_choose(const struct machine_id_card *cards, size_t count);
+
+/*
+ * uuid: of SMBIOS, lower case; mac: with dashes. Either may be "". 0, or MACHINE_ID_E_NONE: both
+ * are.
  */
 int machine_id_derive(const char *uuid, const char *mac,
 		      char out[static MACHINE_ID_TEXT]) _must_check_;

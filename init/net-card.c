@@ -8,6 +8,8 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
@@ -150,6 +152,48 @@ int net_card_set_mac(const char *name, const uint8_t mac[static 6])
 	r.ifr_hwaddr.sa_family = ARPHRD_ETHER;
 	memcpy(r.ifr_hwaddr.sa_data, mac, 6);
 	return control(SIOCSIFHWADDR, &r);
+}
+
+bool net_card_own_mac(const char *name, uint8_t out[static 6])
+{
+	union {
+		struct ethtool_perm_addr ask;
+		uint8_t bytes[sizeof(struct ethtool_perm_addr) + 32]; /* MAX_ADDR_LEN */
+	} answer = { .ask = { .cmd = ETHTOOL_GPERMADDR, .size = 32 } };
+	static const uint8_t none[6];
+	struct net_card card;
+	struct ifreq r;
+	char text[8];
+
+	set_name(&r, name);
+	r.ifr_data = (char *)&answer;
+	if (control(SIOCETHTOOL, &r) == 0 && answer.ask.size == 6 &&
+	    memcmp(answer.ask.data, none, 6) != 0) {
+		memcpy(out, answer.ask.data, 6);
+		return true;
+	}
+	/* 1, NET_ADDR_RANDOM: another one at the next boot. */
+	if (!net_card_read(name, &card) ||
+	    (read_attribute(name, "addr_assign_type", text, sizeof(text)) &&
+	     strcmp(text, "1") == 0))
+		return false;
+	memcpy(out, card.mac, 6);
+	return true;
+}
+
+bool net_card_is_usb(const char *name)
+{
+	char path[128], target[256];
+	const char *bus;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/device/subsystem", name);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n <= 0)
+		return false;
+	target[n] = '\0';
+	bus = strrchr(target, '/');
+	return bus != NULL && strcmp(bus, "/usb") == 0;
 }
 
 static struct sockaddr inet_of(uint32_t host_order)

@@ -26,6 +26,15 @@ size_t net_card_scan(struct net_card out[static NET_CARDS_MAX]);
 /* One card of any kind, a VLAN too. False: there is none of this name. */
 bool net_card_read(const char *name, struct net_card *out);
 
+/*
+ * The address that the card has by itself, whatever it was given since: the same at each boot.
+ * False: none, as with one whose driver makes one up.
+ */
+bool net_card_own_mac(const char *name, uint8_t out[static 6]);
+
+/* Whether it is plugged into USB, where cards come, go, and are found late. */
+bool net_card_is_usb(const char *name);
+
 /* Links have a state only when they are up. 0 or negative errno. was_down (or NULL): it was. */
 int net_card_set_up(const char *name, bool *was_down) _must_check_;
 int net_card_set_down(const char *name) _must_check_;

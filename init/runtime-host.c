@@ -4,6 +4,7 @@
 #include "ask.h"
 #include "lease.h"
 #include "machine-id.h"
+#include "net-card.h"
 #include "values.h"
 
 #include "base/fd.h"
@@ -59,16 +60,45 @@ static int read_in_root(const char *path, char real[static PATH_MAX], char *out,
 
 /* ---- machine id ----------------------------------------------------------------------------- */
 
+/*
+ * The address that stands for the machine; "" without a card. What BOOTIF= has is the firmware's
+ * choice of a card, and in the boot entry, so that it is the same for as long as that is.
+ */
+static void machine_mac(const struct boot *b, char out[static 18])
+{
+	struct net_card cards[NET_CARDS_MAX];
+	struct machine_id_card own[NET_CARDS_MAX];
+	const struct machine_id_card *chosen;
+	const uint8_t *mac = b->cmdline.bootif;
+	size_t count = net_card_scan(cards), own_count = 0;
+
+	*out = '\0';
+	for (size_t i = 0; i < count; i++) {
+		if (!net_card_own_mac(cards[i].name, own[own_count].mac))
+			continue;
+		own[own_count++].is_usb = net_card_is_usb(cards[i].name);
+	}
+	chosen = machine_id_choose(own, own_count);
+	if (!b->cmdline.has_bootif) {
+		if (chosen == NULL)
+			return;
+		mac = chosen->mac;
+	}
+	snprintf(out, 18, "%02x-%02x-%02x-%02x-%02x-%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
+		 mac[5]);
+}
+
 static void give_machine_id(struct boot *b)
 {
-	char real[PATH_MAX], text[64] = "", id[MACHINE_ID_TEXT], line[MACHINE_ID_TEXT + 1];
+	char real[PATH_MAX], text[64] = "", id[MACHINE_ID_TEXT], line[MACHINE_ID_TEXT + 1], mac[18];
 	struct values values;
 	int r = read_in_root("/etc/machine-id", real, text, sizeof(text));
 
 	if (r >= 0 && !machine_id_is_open(text))
 		return; /* the root's own */
 	values_read(b, &values);
-	if (machine_id_derive(values.uuid, values.mac, id) != 0) {
+	machine_mac(b, mac);
+	if (machine_id_derive(values.uuid, mac, id) != 0) {
 		log_info("machine id: this machine has neither a UUID nor a network card to derive "
 			 "one from (left to the root)");
 		return;

@@ -85,6 +85,26 @@ def test_machine_id_is_the_same_at_every_boot(boot, boot_tree, tree):
     assert guest.run("cat /etc/machine-id") == first
 
 
+def test_machine_id_is_the_same_by_whichever_card_it_boots(boot, boot_tree, network, tree):
+    (tree / "etc/machine-id").write_text("")
+    network.run("ip", "tuntap", "add", "tap1", "mode", "tap")
+    network.run("ip", "addr", "add", "10.78.0.1/24", "dev", "tap1")
+    network.run("ip", "link", "set", "tap1", "up")
+    second = "vec1:transport=tap,ifname=tap1,depth=128,gro=1,mac=02:00:00:00:00:05"
+    ids = []
+    for ip in (roots.IP, "ip=10.78.0.2::10.78.0.1:24:pc-17:vec1:none",
+               "ip=10.78.0.2::10.78.0.1:24:pc-17:vec1:none::02:00:00:00:00:01"):
+        if not ids:
+            guest = boot_tree(tree, f"{ip} {second}")
+        else:
+            guest = boot(f"root=nfs:{SERVER}:{tree} {ip} {second}")
+            guest.wait_ready()
+        ids.append(guest.run("cat /etc/machine-id"))
+        guest.start("/run/initramfs/shutdown poweroff")
+        roots.wait_end(guest, 60)
+    assert len(set(ids)) == 1, ids
+
+
 def test_empty_resolv_conf_gets_the_name_servers_also_those_of_a_later_lease(boot_tree, tree):
     (tree / "etc/resolv.conf").write_text("")
     before = contents(tree)

@@ -301,6 +301,27 @@ TEST(a_machine_id_is_stable_and_of_version_4_and_each_machine_has_its_own)
 	CHECK_EQ(machine_id_derive("", "", a), MACHINE_ID_E_NONE);
 }
 
+TEST(the_lowest_address_stands_for_a_machine_whatever_the_order_of_its_cards)
+{
+	static const struct machine_id_card cards[] = {
+		{ .mac = { 0x52, 0x54, 0, 0, 0, 9 } },
+		{ .mac = { 0x52, 0x54, 0, 0, 0, 3 } },
+		{ .mac = { 0x02, 0x54, 0, 0, 0, 1 }, .is_usb = true },
+		{ .mac = { 0x52, 0x54, 0, 0, 0, 7 } },
+		{ .mac = { 0x02, 0x54, 0, 0, 0, 0 }, .is_usb = true },
+	};
+	struct machine_id_card turned[ARRAY_SIZE(cards)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cards); i++)
+		turned[i] = cards[ARRAY_SIZE(cards) - 1 - i];
+	CHECK(machine_id_choose(cards, ARRAY_SIZE(cards)) == &cards[1]);
+	CHECK(machine_id_choose(turned, ARRAY_SIZE(cards)) == &turned[3]);
+	/* one that can be pulled out only if there is no other */
+	CHECK(machine_id_choose(cards + 2, 1) == &cards[2]);
+	CHECK(machine_id_choose(turned, 1) == &turned[0]);
+	CHECK(machine_id_choose(cards, 0) == NULL);
+}
+
 TEST(only_an_empty_or_uninitialized_file_is_open_for_an_id)
 {
 	CHECK(machine_id_is_open(""));
