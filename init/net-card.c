@@ -71,6 +71,15 @@ bool net_card_read(const char *name, struct net_card *card)
 	return true;
 }
 
+bool net_card_is(const struct net_card *card, const char *name, const uint8_t *mac,
+		 const uint8_t *given)
+{
+	if (name != NULL && strcmp(card->name, name) != 0)
+		return false;
+	return mac == NULL || memcmp(card->mac, mac, 6) == 0 ||
+	       (given != NULL && memcmp(card->mac, given, 6) == 0);
+}
+
 static int by_index(const void *a, const void *b)
 {
 	unsigned int ia = if_nametoindex(((const struct net_card *)a)->name);

@@ -27,6 +27,13 @@ size_t net_card_scan(struct net_card out[static NET_CARDS_MAX]);
 bool net_card_read(const char *name, struct net_card *out);
 
 /*
+ * Whether it is the card of this name and address (NULL: of any). given: an address that it may
+ * have got instead meanwhile, from ip=, or NULL.
+ */
+bool net_card_is(const struct net_card *card, const char *name, const uint8_t *mac,
+		 const uint8_t *given);
+
+/*
  * The address that the card has by itself, whatever it was given since: the same at each boot.
  * False: none, as with one whose driver makes one up.
  */

@@ -61,12 +61,9 @@ static bool is_wanted(const struct hunt *h, const struct net_card *card)
 	for (size_t i = 0; i < h->b->net.cards_count; i++)
 		if (strcmp(h->b->net.cards[i].interface, card->name) == 0)
 			return false;
-	for (size_t i = 0; i < h->count; i++) /* ip= may have given it another address */
-		if (strcmp(h->ports[i].card.name, card->name) == 0)
-			return true;
-	if (g->mac != NULL && memcmp(card->mac, g->mac, 6) != 0)
-		return false;
-	return g->device == NULL || strcmp(card->name, g->device) == 0;
+	/* By an earlier try. */
+	return net_card_is(card, g->device, g->mac,
+			   g->net != NULL && g->net->has_new_mac ? g->net->new_mac : NULL);
 }
 
 static struct port *port_of(struct hunt *h, const struct net_card *card)

@@ -238,8 +238,7 @@ static const char *find_lower(const struct boot *b, const struct hunt_goal *goal
 		struct net_card card;
 
 		if (!b->net.cards[i].is_vlan && net_card_read(name, &card) &&
-		    (goal->mac != NULL ? memcmp(card.mac, goal->mac, 6) == 0
-				       : goal->device != NULL && strcmp(name, goal->device) == 0))
+		    net_card_is(&card, goal->device, goal->mac, NULL))
 			return name;
 	}
 	return NULL;

@@ -321,6 +321,18 @@ def test_vlan_has_the_address_and_is_kept_with_the_card_below_it(
         trunk.close()
 
 
+def test_vlan_goes_on_the_card_that_is_up_when_nobody_names_one(
+        boot, network, images_server, serve):
+    trunk = vlan.Trunk(network, "tap0", "tap5", 5, VLAN_SERVER)
+    serve("tap5", VLAN_GUEST, VLAN_SERVER, options=router(VLAN_SERVER))
+    try:
+        guest = boot(f"root={URI} {STATIC} vlan=vlan5:BOOTIF ip=vlan5:dhcp bootdev=vec0")
+        guest.wait_ready()
+        guest.wait_log(f"vlan5 has address {VLAN_GUEST} (DHCP)", 5)
+    finally:
+        trunk.close()
+
+
 def test_vlan_that_cannot_be_made_gets_last_words(boot, network, second_tap):
     guest = boot(f"root={URI} {VEC1} vlan=vec1:vec0 ip=10.79.0.2:::24::vec1:none")
     guest.wait_log("this machine cannot boot", 20)
