@@ -54,6 +54,20 @@ static bool is_named(const struct hunt_goal *g)
 	return g->device != NULL || g->mac != NULL;
 }
 
+/* By an ip= of its own, which for the card below a VLAN is no reason. */
+static bool is_anothers(const struct hunt *h, const struct net_card *card)
+{
+	const struct cmdline *c = &h->b->cmdline;
+
+	for (const struct cmdline_net *n = c->nets; n < c->nets + c->nets_count; n++)
+		if ((n->device != NULL || n->has_mac) &&
+		    (n->how == CMDLINE_IP_NONE || h->goal->net != NULL) &&
+		    net_card_is(card, n->device, n->has_mac ? n->mac : NULL,
+				n->has_new_mac ? n->new_mac : NULL))
+			return true;
+	return false;
+}
+
 static bool is_wanted(const struct hunt *h, const struct net_card *card)
 {
 	const struct hunt_goal *g = h->goal;
@@ -61,6 +75,8 @@ static bool is_wanted(const struct hunt *h, const struct net_card *card)
 	for (size_t i = 0; i < h->b->net.cards_count; i++)
 		if (strcmp(h->b->net.cards[i].interface, card->name) == 0)
 			return false;
+	if (!is_named(g))
+		return !is_anothers(h, card);
 	/* By an earlier try. */
 	return net_card_is(card, g->device, g->mac,
 			   g->net != NULL && g->net->has_new_mac ? g->net->new_mac : NULL);

@@ -353,23 +353,34 @@ static int bring_up(struct boot *b, const struct cmdline_net *n, bool is_boot)
 
 /* ---- all of them ---------------------------------------------------------------------------- */
 
-/* Which ip= is the root's: bootdev=, else the VLAN's, else BOOTIF's (in no card's name), else the
- * first. */
+static bool is_for_boot(const struct cmdline_net *n, const char *device)
+{
+	return n->how != CMDLINE_IP_NONE && n->device != NULL && strcmp(n->device, device) == 0;
+}
+
+/*
+ * Which ip= is the root's: bootdev=, else the VLAN's, else BOOTIF's (in no card's name), else the
+ * first, of those that do not leave their card alone. count: all do.
+ */
 static size_t find_boot_net(const struct boot *b, const struct cmdline_net *nets, size_t count)
 {
 	const struct cmdline *c = &b->cmdline;
 
 	for (size_t i = 0; c->bootdev != NULL && i < count; i++)
-		if (nets[i].device != NULL && strcmp(nets[i].device, c->bootdev) == 0)
+		if (is_for_boot(&nets[i], c->bootdev))
 			return i;
 	for (size_t i = 0; c->vlan.name != NULL && i < count; i++)
-		if (nets[i].device != NULL && strcmp(nets[i].device, c->vlan.name) == 0)
+		if (is_for_boot(&nets[i], c->vlan.name))
 			return i;
 	for (size_t i = 0; c->has_bootif && i < count; i++)
-		if (nets[i].has_mac ? memcmp(nets[i].mac, c->bootif, 6) == 0
-				    : nets[i].device == NULL)
+		if (nets[i].how != CMDLINE_IP_NONE &&
+		    (nets[i].has_mac ? memcmp(nets[i].mac, c->bootif, 6) == 0
+				     : nets[i].device == NULL))
 			return i;
-	return 0;
+	for (size_t i = 0; i < count; i++)
+		if (nets[i].how != CMDLINE_IP_NONE)
+			return i;
+	return count;
 }
 
 int net_up(struct boot *b)
@@ -385,7 +396,7 @@ int net_up(struct boot *b)
 	/* When DHCP moves the machine inside its network, the new address must outlive the old. */
 	if (fd_write_file("/proc/sys/net/ipv4/conf/all/promote_secondaries", "1") < 0)
 		log_debug("network: promote_secondaries cannot be set");
-	if (nets[boot].how == CMDLINE_IP_NONE) {
+	if (boot == count) {
 		log_info("network: left alone (ip=none)");
 		return 0;
 	}

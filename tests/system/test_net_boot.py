@@ -94,6 +94,17 @@ def test_card_that_is_named_is_the_only_one_asked_on(boot, images_server, second
     assert not other.of_type(dhcp.DISCOVER)
 
 
+@pytest.mark.parametrize("ip", ["vec1:dhcp", "dhcp"])
+def test_card_that_is_to_be_left_alone_is_and_another_has_the_root(
+        boot, images_server, second_tap, serve, ip):
+    other = serve()
+    serve("tap1", SECOND_GUEST, SECOND_SERVER, options=router(SECOND_SERVER), deaf=2)
+    guest = boot(f"root={URI} {VEC1} ip=vec0:none ip={ip}")
+    guest.wait_ready()
+    assert f"vec1 has address {SECOND_GUEST} (DHCP)" in guest.log()
+    assert not other.of_type(dhcp.DISCOVER) and flags(guest, "vec0") & 1 == 0
+
+
 def test_each_of_two_cards_has_an_ip_of_its_own(boot, images_server, second_tap, serve):
     serve("tap1", SECOND_GUEST, SECOND_SERVER, options=router(SECOND_SERVER))
     guest = boot(f"root={URI} {VEC1} ip=vec1:dhcp {STATIC} bootdev=vec0")
