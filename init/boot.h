@@ -74,6 +74,7 @@ struct boot_net {
 	char mac[18];     /* 52:54:00:12:34:56 */
 	char address[64]; /* "" without a network */
 	char hostname[65];
+	const struct cmdline_net *ip; /* what ip= says of it; NULL without a network */
 	struct boot_card cards[CMDLINE_NETS_MAX + 1];
 	size_t cards_count;
 };

@@ -227,7 +227,7 @@ static bool parse_fields(struct cmdline *c, struct cmdline_net *n, char *const f
 		n->host = field[IP_HOST];
 	if (!parse_device(c, n, field[IP_DEVICE]) ||
 	    !take_address(c, has_client ? field[IP_CLIENT] : "", "client", &n->address) ||
-	    !take_address(c, field[IP_SERVER], "server", &c->ip_server) || !parse_tail(c, n, field))
+	    !take_address(c, field[IP_SERVER], "server", &n->server) || !parse_tail(c, n, field))
 		return false;
 	if (!has_client && *how != '\0' && way == WAY_NONE) {
 		cmdline_problem(c, "ip=: no address, and \"%s\" forbids asking for one", how);
@@ -362,7 +362,6 @@ void cmdline_parse_ip(struct cmdline *c, char *value)
 	struct cmdline_net n = { .how = CMDLINE_IP_DHCP };
 	size_t i = 0;
 
-	c->ip_server = NULL;
 	if (!parse_one(c, &n, value))
 		return;
 	/* The last one for a card counts; of those that name no card, the last one at all. */
@@ -375,6 +374,14 @@ void cmdline_parse_ip(struct cmdline *c, char *value)
 	c->nets[i] = n;
 	if (i == c->nets_count)
 		c->nets_count++;
+}
+
+const char *cmdline_ip_server(const struct cmdline *c)
+{
+	for (size_t i = 0; i < c->nets_count; i++)
+		if (c->nets[i].server != NULL)
+			return c->nets[i].server;
+	return NULL;
 }
 
 void cmdline_parse_bootif(struct cmdline *c, const char *value)

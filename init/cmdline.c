@@ -329,7 +329,8 @@ static void check_without_dhcp(struct cmdline *c, const struct late *late)
 		cmdline_problem(c,
 				"root=dhcp: with this ip= nobody asks by DHCP; leave ip= out, or "
 				"name the root");
-	else if (c->root.kind == ROOT_NFS && c->root.server[0] == '\0' && c->ip_server == NULL)
+	else if (c->root.kind == ROOT_NFS && c->root.server[0] == '\0' &&
+		 cmdline_ip_server(c) == NULL)
 		cmdline_problem(c,
 				"root=%s: no server is named, and with this ip= no DHCP server "
 				"can name one; wanted root=nfs:<server>:<path>",

@@ -59,6 +59,7 @@ struct cmdline_net {
 
 	/* By DHCP, address is only what to ask for: PXELINUX' IPAPPEND 1 means no more. */
 	const char *address, *gateway, *host;
+	const char *server; /* the second field: where an NFS root without a server is */
 	unsigned int prefix;
 	const char *dns[CMDLINE_DNS_MAX];
 	size_t dns_count;
@@ -97,8 +98,7 @@ struct cmdline {
 
 	struct cmdline_net nets[CMDLINE_NETS_MAX]; /* none: DHCP on whatever card there is */
 	size_t nets_count;
-	const char *bootdev;   /* which of several the root hangs on */
-	const char *ip_server; /* the second field: where an NFS root without a server is */
+	const char *bootdev; /* which of several the root hangs on */
 	struct cmdline_vlan vlan;
 	const char *nameservers[CMDLINE_NAMESERVERS_MAX];
 	size_t nameservers_count;
@@ -127,6 +127,9 @@ struct cmdline {
  * 0 or CMDLINE_E_BAD. The struct must not be moved or copied afterwards.
  */
 int cmdline_parse(struct cmdline *c, const char *text) _must_check_;
+
+/* The server of the first ip= that has one, or NULL. */
+const char *cmdline_ip_server(const struct cmdline *c);
 
 /*
  * The same export of another server: uri with its host, and its port if server names one,

@@ -184,6 +184,7 @@ static void set_boot_card(struct boot *b, const struct boot_card *card, const st
 	snprintf(net->mac, sizeof(net->mac), "%s", card->mac);
 	snprintf(net->address, sizeof(net->address), "%s",
 		 found->has_lease ? found->lease.lease.address : n->address);
+	net->ip = n;
 	if (n->host != NULL)
 		snprintf(net->hostname, sizeof(net->hostname), "%s", n->host);
 	else if (found->has_lease)

@@ -81,8 +81,11 @@ static int complete_nfs(struct boot *b, const struct lease *lease)
 	if (root->server[0] != '\0')
 		return 0;
 
-	const char *server = b->cmdline.ip_server, *how = "the server of ip=";
+	const char *server = b->net.ip != NULL ? b->net.ip->server : NULL;
+	const char *how = "the server of ip=";
 
+	if (server == NULL)
+		server = cmdline_ip_server(&b->cmdline);
 	if (server == NULL && lease->next_server[0] != '\0') {
 		server = lease->next_server;
 		how = "the DHCP server's next-server";

@@ -53,7 +53,7 @@ TEST(a_static_address_is_read_as_the_kernel_reads_it)
 		 0);
 	CHECK_EQ(NET.how, CMDLINE_IP_STATIC);
 	CHECK_STR(NET.address, "192.0.2.7");
-	CHECK_STR(c.ip_server, "192.0.2.5");
+	CHECK_STR(NET.server, "192.0.2.5");
 	CHECK_STR(NET.gateway, "192.0.2.1");
 	CHECK_EQ(NET.prefix, 25);
 	CHECK_STR(NET.host, "pc7");
@@ -85,7 +85,7 @@ TEST(what_ipappend_1_gives_is_only_asked_for)
 	CHECK_EQ(parse("ip=192.0.2.7:192.0.2.5:192.0.2.1:255.255.255.0"), 0);
 	CHECK_EQ(NET.how, CMDLINE_IP_DHCP);
 	CHECK_STR(NET.address, "192.0.2.7");
-	CHECK_STR(c.ip_server, "192.0.2.5");
+	CHECK_STR(NET.server, "192.0.2.5");
 	/* the same by a person who means it */
 	CHECK_EQ(parse("ip=192.0.2.7:192.0.2.5:192.0.2.1:255.255.255.0:::none"), 0);
 	CHECK_EQ(NET.how, CMDLINE_IP_STATIC);

@@ -145,7 +145,13 @@ TEST(without_dhcp_the_command_line_has_to_say_all_of_it)
 	CHECK_EQ(cmdline_parse(&c, "root=nfs:/srv ip=192.0.2.7:::24"), CMDLINE_E_BAD);
 	CHECK_HAS(c.problem, "no server");
 	CHECK_EQ(cmdline_parse(&c, "root=nfs:/srv ip=192.0.2.7:192.0.2.1::24"), 0);
-	CHECK_STR(c.ip_server, "192.0.2.1");
+	CHECK_STR(cmdline_ip_server(&c), "192.0.2.1");
+	CHECK_EQ(cmdline_parse(&c, "root=nfs:/srv ip=192.0.2.7:192.0.2.1::24::eth0:none "
+				   "ip=192.0.3.7:::24::eth1:none"),
+		 0);
+	CHECK_STR(cmdline_ip_server(&c), "192.0.2.1");
+	CHECK_STR(c.nets[0].server, "192.0.2.1");
+	CHECK(c.nets[1].server == NULL);
 	CHECK_EQ(cmdline_parse(&c, "root=nfs:/srv ip=192.0.2.7:server::24"), CMDLINE_E_BAD);
 	CHECK_HAS(c.problem, "server");
 }
