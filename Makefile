@@ -61,7 +61,7 @@ INIT_LIB := init/ask.c init/attach.c init/blockfs.c init/blockfs-head.c init/cmd
 	init/dhcp.c init/exitrd.c init/firmware.c init/fsck.c init/fsck-plan.c init/hold.c init/lastwords.c \
 	init/lease.c init/machine-id.c init/modules.c init/mounts.c init/net.c init/net-card.c init/net-dhcp.c \
 	init/net-hunt.c init/net-keep.c init/newroot.c init/nfs.c init/nfs-options.c init/nfs-try.c \
-	init/overlay.c init/proc.c init/root-find.c init/root-spec.c init/rtnl.c init/runtime-host.c \
+	init/overlay.c init/proc.c init/root-ask.c init/root-find.c init/root-spec.c init/rtnl.c init/runtime-host.c \
 	init/runtime-net.c init/runtime-units.c init/substitute.c init/uevent.c init/unmount.c init/values.c \
 	init/wait.c
 INIT_SRC := init/main.c $(INIT_LIB)

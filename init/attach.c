@@ -3,6 +3,7 @@
 #include "attach.h"
 #include "modules.h"
 #include "proc.h"
+#include "root-ask.h"
 #include "root-find.h"
 #include "wait.h"
 
@@ -11,6 +12,7 @@
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +23,8 @@
 
 enum {
 	RETRY_S = 5,
-	LOOK_MS = 200,    /* how often new lines of a waiting nbdclient are looked for */
+	LOOK_MS = 200, /* how often new lines of a waiting nbdclient are looked for */
+	DETACH_S = 30,
 	NODE_WAIT_S = 10, /* devtmpfs makes the node within milliseconds */
 	STDERR_MAX = 4096,
 };
@@ -44,10 +47,8 @@ static int add_device(struct boot *b, const struct values *values, enum boot_rol
 	return 0;
 }
 
-static void add_root(struct boot *b)
+static void set_root(struct boot *b, struct boot_device *d)
 {
-	struct boot_device *d = &b->devices[b->devices_count++];
-
 	*d = (struct boot_device){ .role = BOOT_IS_ROOT, .options = b->root.options };
 	if (b->root.fstype[0] != '\0')
 		d->fstype = b->root.fstype;
@@ -64,7 +65,7 @@ static int list_devices(struct boot *b)
 	values_read(b, &values);
 	r = root_find(b, &values);
 	if (r == 0 && b->root.kind == ROOT_NBD)
-		add_root(b);
+		set_root(b, &b->devices[b->devices_count++]);
 	if (r == 0 && c->overlay == CMDLINE_OVERLAY_DEVICE)
 		r = add_device(b, &values, BOOT_IS_UPPER, &c->upper, NULL);
 	for (size_t i = 0; r == 0 && i < c->mounts_count; i++)
@@ -171,8 +172,11 @@ static void say_waiting(struct wait *w, const char *node, const char *uri, const
 	wait_say(w, node, what, state, NULL);
 }
 
-/* Runs nbdclient until it has gone to the background or given up. Its status, or negative errno. */
-static int run_client(const struct boot *b, const struct boot_device *d, const char *node,
+/*
+ * Runs nbdclient until it has gone to the background or given up, or is no longer needed, for the
+ * root is elsewhere. Its status, or negative errno.
+ */
+static int run_client(struct boot *b, const struct boot_device *d, const char *node,
 		      struct said *said, struct wait *w)
 {
 	char shown[LASTWORDS_MAX] = "", fresh[LASTWORDS_MAX] = "";
@@ -200,6 +204,8 @@ static int run_client(const struct boot *b, const struct boot_device *d, const c
 		snprintf(fresh, sizeof(fresh), "%s", said->last);
 		if (r == -ETIMEDOUT)
 			say_waiting(w, node, d->uri, said->last);
+		if (r == -ETIMEDOUT && d->role == BOOT_IS_ROOT && root_has_moved(b))
+			kill(pid, SIGTERM);
 	} while (r == -ETIMEDOUT);
 	return r < 0 ? r : status;
 }
@@ -242,6 +248,8 @@ static int attach_one(struct boot *b, size_t index)
 					       NBDCLIENT, strerror(-status));
 		if (status == 0)
 			break;
+		if (d->role == BOOT_IS_ROOT && (b->root_name[0] == '\0' || root_has_moved(b)))
+			return ROOT_E_MOVED;
 		if (said.last[0] == '\0')
 			snprintf(said.last, sizeof(said.last),
 				 "nbdclient ended without a word (%s)", proc_status_text(status));
@@ -269,7 +277,7 @@ static int attach_one(struct boot *b, size_t index)
 	return 0;
 }
 
-int attach_all(struct boot *b)
+static int attach_listed(struct boot *b)
 {
 	int r = 0;
 
@@ -285,5 +293,53 @@ int attach_all(struct boot *b)
 	for (size_t i = 0; r == 0 && i < b->devices_count; i++)
 		if (!b->devices[i].is_attached)
 			r = attach_one(b, i);
+	return r;
+}
+
+int attach_all(struct boot *b)
+{
+	int r;
+
+	do
+		r = attach_listed(b);
+	while (r == ROOT_E_MOVED);
+	return r;
+}
+
+int attach_root_anew(struct boot *b)
+{
+	const char *argv[] = { "nbdclient", "detach", "/dev/nbd0", NULL };
+	struct boot_device *d = &b->devices[0];
+	bool was_nbd = b->devices_count > 0 && d->role == BOOT_IS_ROOT;
+	struct values values;
+	int status = -1, r;
+	pid_t pid;
+
+	if (was_nbd && d->is_attached) {
+		uint64_t until_ns = clock_now_ns() + DETACH_S * CLOCK_NS_PER_S;
+
+		pid = proc_spawn(NBDCLIENT, argv, &(struct proc_options){ 0 });
+		if (pid < 0 || proc_wait(pid, until_ns, &status) != 0 || status != 0)
+			return lastwords_leave(&b->words, "restart this machine",
+					       "the DHCP server names another root now, but %s "
+					       "cannot be given up",
+					       b->devices[0].uri);
+		d->is_attached = false;
+	}
+	do {
+		values_read(b, &values);
+		r = root_find(b, &values);
+		if (r == 0 && (b->root.kind == ROOT_NBD) != was_nbd)
+			r = lastwords_leave(&b->words, "restart this machine",
+					    "the DHCP server's root is %s now: no longer one of "
+					    "the same kind",
+					    b->root_name);
+		if (r == 0 && was_nbd) {
+			set_root(b, d);
+			r = attach_one(b, 0);
+		}
+	} while (r == ROOT_E_MOVED);
+	if (r != 0)
+		b->root_name[0] = '\0';
 	return r;
 }

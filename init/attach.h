@@ -12,4 +12,8 @@
 /* The step: fills b->devices (placeholders replaced) and attaches them in order. */
 int attach_all(struct boot *b) _must_check_;
 
+/* After that, when b->root_name is "": finds the root again, and attaches it in the old one's
+ * place. */
+int attach_root_anew(struct boot *b) _must_check_;
+
 #endif

@@ -8,6 +8,7 @@
 
 #include "cmdline.h"
 #include "lastwords.h"
+#include "lease.h"
 #include "machine-id.h"
 
 #include <net/if.h>
@@ -83,8 +84,11 @@ struct boot {
 	struct cmdline cmdline;
 	struct boot_net net;
 	struct root_spec root;         /* found (root-find.h): placeholders replaced */
-	char root_name[BOOT_NAME_MAX]; /* for messages */
+	char root_name[BOOT_NAME_MAX]; /* for messages; "": to be found (again) */
+	struct lease root_lease;       /* by which it was found */
+	uint64_t root_asked_ns;        /* when DHCP was last asked for it (root-ask.h) */
 	bool is_root_mounted;
+	bool is_root_refused; /* by an earlier try to mount it */
 	struct boot_device devices[BOOT_DEVICES_MAX];
 	size_t devices_count;
 	struct lastwords words;

@@ -126,9 +126,14 @@ static int lease_format(const struct lease *lease, char *out, size_t out_size)
 
 int lease_write(const char *folder, const char *interface, const struct lease *lease)
 {
-	char path[96], text[LEASE_TEXT_MAX];
+	char path[96], fresh[96 + 5], text[LEASE_TEXT_MAX];
 	int r = lease_format(lease, text, sizeof(text));
 
 	file_of(folder, interface, path);
-	return r < 0 ? r : fd_create_file(path, text);
+	snprintf(fresh, sizeof(fresh), "%s.init", path);
+	if (r == 0)
+		r = fd_create_file(fresh, text);
+	if (r == 0 && rename(fresh, path) != 0)
+		r = -errno;
+	return r;
 }

@@ -2,12 +2,14 @@
 /* See newroot.h. */
 #include "newroot.h"
 #include "ask.h"
+#include "attach.h"
 #include "blockfs.h"
 #include "fsck.h"
 #include "hold.h"
 #include "nfs.h"
 #include "overlay.h"
 #include "proc.h"
+#include "root-ask.h"
 #include "runtime-host.h"
 #include "runtime-net.h"
 #include "runtime-units.h"
@@ -195,14 +197,20 @@ static int mount_extra(struct boot *b, size_t index)
 
 int newroot_mount(struct boot *b)
 {
-	int r = 0;
+	int r;
 
-	if (!b->is_root_mounted)
-		r = mount_root(b);
-	if (r == 0)
-		r = find_init(b);
-	if (r != 0)
-		unmount_root(b);
+	if (b->is_root_refused)
+		(void)root_ask(b); /* a root by DHCP may be another by now */
+	do {
+		r = b->root_name[0] == '\0' ? attach_root_anew(b) : 0;
+		if (r == 0 && !b->is_root_mounted)
+			r = mount_root(b);
+		if (r == 0)
+			r = find_init(b);
+		b->is_root_refused = r != 0;
+		if (r != 0)
+			unmount_root(b);
+	} while (r == ROOT_E_MOVED);
 	for (size_t i = 0; r == 0 && i < b->devices_count; i++)
 		if (b->devices[i].role == BOOT_IS_EXTRA && !b->devices[i].is_mounted)
 			r = mount_extra(b, i);

@@ -4,6 +4,7 @@
 #include "modules.h"
 #include "nfs-try.h"
 #include "proc.h"
+#include "root-ask.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -235,6 +236,8 @@ static int mount_it(struct boot *b, struct nfs_try *t)
 			return lastwords_leave(&b->words, NULL, "NFS server %s: %s after %u s",
 					       t->address[0] != '\0' ? t->address : t->server,
 					       t->why, waited_s(&w));
+		if (root_has_moved(b))
+			return ROOT_E_MOVED;
 		say(&w, t, t->why);
 		proc_sleep_ms(AGAIN_MS);
 	}

@@ -2,7 +2,9 @@
 /* See root-find.h. */
 #include "root-find.h"
 #include "lease.h"
+#include "root-ask.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -12,9 +14,8 @@
 #define DEFAULT_PATH "/tftpboot/%s"
 
 #define DHCP_HINT                                                                                  \
-	"correct the DHCP server's option 17 (dnsmasq: dhcp-option=option:root-path,...), or "     \
-	"name "                                                                                    \
-	"the root on the kernel command line; then restart this machine"
+	"correct the DHCP server's option 17 (dnsmasq: dhcp-option=option:root-path,...), which "  \
+	"is asked for again; or name the root on the kernel command line"
 
 /* The root as option 17 has it. */
 static int read_option17(struct boot *b, const struct lease *lease, struct root_spec *out)
@@ -139,9 +140,12 @@ int root_find(struct boot *b, const struct values *values)
 	struct lease lease = { 0 };
 	int r = 0;
 
+	if (clock_now_ns() - b->root_asked_ns >= CLOCK_NS_PER_S) /* not just now */
+		(void)root_ask(b);
 	*root = b->cmdline.root;
 	if (b->net.interface[0] != '\0' && lease_read(BOOT_STATE, b->net.interface, &lease) != 0)
 		lease = (struct lease){ 0 };
+	b->root_lease = lease;
 	if (root->kind == ROOT_DHCP)
 		r = take_from_dhcp(b, &lease);
 	if (r == 0 && root->kind == ROOT_NFS)

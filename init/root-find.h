@@ -9,7 +9,7 @@
 
 #include "values.h"
 
-/* Fills b->root and b->root_name. 0 or LASTWORDS_FAILED. */
+/* Fills b->root and b->root_name; not the first time, DHCP is asked anew. 0 or LASTWORDS_FAILED. */
 int root_find(struct boot *b, const struct values *values) _must_check_;
 
 #endif

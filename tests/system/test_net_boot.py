@@ -270,6 +270,37 @@ def test_answer_without_a_root_path_is_taken_when_there_is_no_better_one(boot, n
     guest.wait_log("gives no root path", 5)
 
 
+@pytest.mark.parametrize("wrong, words", [
+    (None, "gives no root path"),
+    (b"iscsi:192.0.2.1::::iqn.2001-04.com.example", "not a root"),
+    (b"nbd:10.77.0.1:nosuch", "no such export"),
+    (b"nbd:10.77.0.9:root", "waiting for the NBD server 10.77.0.9"),
+    (b"nbd:10.77.0.1:empty", "this machine cannot boot"),
+])
+def test_root_path_that_is_corrected_on_the_server_is_seen_without_a_restart(
+        boot, network, images, tmp_path, serve, wrong, words):
+    nbd = lab.Server(network, {"root": images["root"],
+                               "empty": lab.make_image(tmp_path / "empty.img", "16M")})
+    nbd.start()
+    try:
+        server = serve(options={} if wrong is None else {17: wrong})
+        guest = boot("root=dhcp panic=1")
+        guest.wait_log(words, 40)
+        lab.wait_until(lambda: len(server.of_type(dhcp.REQUEST)) == 2, 15, "udhcpc to take over")
+        server.close()
+        server = serve(options={17: b"nbd:10.77.0.1:root"})
+        began = time.monotonic()
+        guest.wait_ready(60)
+        print(f"from the correction to the real init: {time.monotonic() - began:.1f} s")
+        assert guest.log().count("Linux version") == 1, "it has restarted"
+        assert "nbd:10.77.0.1:root" in lease(guest, "vec0")["root_path"]
+        # the lease is the first one, and stays udhcpc's
+        assert guest.run("ip -4 addr show vec0").count("inet ") == 1
+        assert server.of_type(dhcp.DISCOVER) and not server.of_type(dhcp.REQUEST)
+    finally:
+        nbd.close()
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255"])
 def test_address_that_no_machine_can_have_is_not_taken(boot, network, serve, address):
     server = serve(address=address)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import subprocess
 
+import dhcp
 import lab
 import nfs
 import pytest
@@ -227,6 +228,28 @@ def test_nbd_root_by_dhcp(boot, images_server, udhcpd, root_path):
     guest.wait_ready()
     assert "/dev/nbd0 / ext" in guest.run("cat /proc/mounts")
     assert ("noatime" in guest.run("grep ' / ' /proc/mounts")) == ("noatime" in root_path)
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (f"{SERVER}:/nowhere", "this machine cannot boot"),
+    ("10.77.0.9:/nowhere", "waiting for the NFS server 10.77.0.9"),
+])
+def test_nfs_root_that_is_corrected_on_the_dhcp_server_is_mounted_without_a_restart(
+        boot, network, serve, tree, wrong, words):
+    serve(nfs.Export(tree))
+    server = dhcp.Server(network, "tap0", lab.GUEST_IP, SERVER, options={17: wrong.encode()})
+    try:
+        guest = boot("root=dhcp panic=1")
+        guest.wait_log(words, 60)
+        lab.wait_until(lambda: len(server.of_type(dhcp.REQUEST)) == 2, 15, "udhcpc to take over")
+        server.close()
+        server = dhcp.Server(network, "tap0", lab.GUEST_IP, SERVER,
+                             options={17: f"{SERVER}:{tree}".encode()})
+        guest.wait_ready(60)
+        assert " / nfs" in root_mount(guest)
+        assert guest.log().count("Linux version") == 1, "it has restarted"
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize("root_path, words", [
