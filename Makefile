@@ -89,7 +89,7 @@ UNIT_TESTS := test-archive test-backoff test-blockmap test-cmdline test-cmdline-
 	test-dhcp test-elf test-ending test-epoch \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-lease test-log \
-	test-metrics test-modules test-net-card test-notify test-options test-parse test-pattern test-reply \
+	test-metrics test-modules test-net-card test-net-dhcp test-notify test-options test-parse test-pattern test-reply \
 	test-request test-roots test-sandbox test-session test-session-data test-stats test-takeover \
 	test-uevent test-uri test-whoami test-wire
 UNIT_test-cmdline := $(filter init/cmdline% init/root-spec.c init/substitute.c,$(INIT_LIB))
@@ -116,6 +116,7 @@ UNIT_test-ending := nbdclient/ending.c
 UNIT_test-epoch := nbdclient/epoch.c
 UNIT_test-identity := nbdclient/identity.c
 UNIT_test-lease := init/lease.c
+UNIT_test-net-dhcp := init/dhcp.c init/net-dhcp.c
 UNIT_test-net-card := init/net-card.c init/rtnl.c
 UNIT_test-options := nbdclient/options.c nbdclient/uri.c nbdclient/kernel.c
 UNIT_test-session := nbdclient/session.c

@@ -66,3 +66,8 @@ void firmware_missing(char words[static FIRMWARE_WORDS_MAX])
 					 i > 0 ? "," : "", names[i]);
 	snprintf(words + used, FIRMWARE_WORDS_MAX - used, "; see --firmware of nbdroot initramfs");
 }
+
+void firmware_add(const char *hint, const char *words, char *out, size_t out_size)
+{
+	snprintf(out, out_size, "%s%s%s", hint, words[0] != '\0' ? "; or: " : "", words);
+}

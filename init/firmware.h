@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum { FIRMWARE_NAME_MAX = 128, FIRMWARE_WORDS_MAX = 512 };
 
@@ -18,5 +19,11 @@ bool firmware_parse(const char *record, char name[static FIRMWARE_NAME_MAX]);
 
 /* Which files are missing, and what to do, for whom no card comes up; "" when none is. */
 void firmware_missing(char words[static FIRMWARE_WORDS_MAX]);
+
+/*
+ * What a person may look at, and, when files are missing, these as well: they may be those of
+ * another device (a graphics card, regulatory.db).
+ */
+void firmware_add(const char *hint, const char *words, char *out, size_t out_size);
 
 #endif

@@ -124,17 +124,19 @@ void net_dhcp_send(struct net_dhcp *d)
 	d->next_ns = now_ns + interval_ns(d);
 }
 
-bool net_dhcp_receive(struct net_dhcp *d, const char *card, struct dhcp_reply *out)
+bool net_dhcp_receive(struct net_dhcp *d, const char *card, unsigned int *left,
+		      struct dhcp_reply *out)
 {
 	uint8_t message[DHCP_REPLY_MAX];
 
-	while (d->state != NET_DHCP_OFF) {
+	while (d->state != NET_DHCP_OFF && *left > 0) {
 		ssize_t n = recv(d->fd, message, sizeof(message), 0);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return false;
+		(*left)--;
 		if (dhcp_read(&d->q, message, (size_t)n, out) != 0)
 			continue;
 		if (d->state == NET_DHCP_SELECTING && out->type == DHCP_OFFER &&

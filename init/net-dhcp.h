@@ -38,11 +38,15 @@ void net_dhcp_stop(struct net_dhcp *d);
 /* Sends what is due. */
 void net_dhcp_send(struct net_dhcp *d);
 
+enum { NET_DHCP_TURN = 64 }; /* who floods the port gets no more than this of a turn */
+
 /*
  * The next answer that counts, if there is one: an offer while it is selecting, or the
- * acknowledgement of what was asked for. A refusal is logged, and begins anew.
+ * acknowledgement of what was asked for. A refusal is logged, and begins anew. *left: how many
+ * messages may still be read in this turn, NET_DHCP_TURN at its start.
  */
-bool net_dhcp_receive(struct net_dhcp *d, const char *card, struct dhcp_reply *out);
+bool net_dhcp_receive(struct net_dhcp *d, const char *card, unsigned int *left,
+		      struct dhcp_reply *out);
 
 /* Takes an offer. */
 void net_dhcp_take(struct net_dhcp *d, const struct dhcp_reply *offer);

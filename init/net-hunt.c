@@ -217,11 +217,12 @@ static void take_second(struct hunt *h)
 /* True: there is a result. */
 static bool ask(struct hunt *h, struct port *p, struct hunt_result *out)
 {
+	unsigned int left = NET_DHCP_TURN;
 	struct dhcp_reply reply;
 
 	if (p->dhcp.state == NET_DHCP_OFF)
 		start_asking(h, p);
-	while (net_dhcp_receive(&p->dhcp, p->card.name, &reply)) {
+	while (net_dhcp_receive(&p->dhcp, p->card.name, &left, &reply)) {
 		if (reply.type == DHCP_ACK) {
 			out->card = p->card;
 			out->lease = reply;
@@ -316,7 +317,7 @@ static int missing(const struct hunt *h)
 
 static void say(struct hunt *h)
 {
-	char what[320], names[256], firmware[FIRMWARE_WORDS_MAX];
+	char what[320], names[256], firmware[FIRMWARE_WORDS_MAX], both[FIRMWARE_WORDS_MAX + 128];
 	const char *hint;
 
 	if (!wait_is_due(&h->wait))
@@ -332,8 +333,8 @@ static void say(struct hunt *h)
 	case HUNT_E_NO_LINK:
 		list_ports(h, false, names, sizeof(names));
 		snprintf(what, sizeof(what), "a link on %s", names);
-		wait_say(&h->wait, "network", what, "none",
-			 firmware[0] != '\0' ? firmware : "is the cable in, the switch on?");
+		firmware_add("is the cable in, the switch on?", firmware, both, sizeof(both));
+		wait_say(&h->wait, "network", what, "none", both);
 		break;
 	default:
 		name_wanted(h->goal, what, sizeof(what));
@@ -343,7 +344,8 @@ static void say(struct hunt *h)
 			       "address with dashes names a card for sure";
 		else
 			hint = "if the machine has it, this initramfs lacks its driver";
-		wait_say(&h->wait, "network", what, names, firmware[0] != '\0' ? firmware : hint);
+		firmware_add(hint, firmware, both, sizeof(both));
+		wait_say(&h->wait, "network", what, names, both);
 		break;
 	}
 }
@@ -361,7 +363,9 @@ static void sleep_until_news(struct hunt *h)
 	nfds_t n = 0;
 
 	until_ns = now_ns + (h->links_fd < 0 ? LOOK_BLIND_MS : LOOK_MS) * CLOCK_NS_PER_MS;
-	until_ns = earlier(until_ns, earlier(h->wait.next_ns, h->better_ns));
+	until_ns = earlier(until_ns, h->wait.next_ns);
+	if (!is_one_requesting(h)) /* else it is not looked at, and may be over */
+		until_ns = earlier(until_ns, h->better_ns);
 	pfd[n++] = (struct pollfd){ .fd = h->links_fd, .events = POLLIN };
 	pfd[n++] = (struct pollfd){ .fd = modules_uevent_fd(), .events = POLLIN };
 	for (size_t i = 0; i < h->count; i++) {

@@ -43,11 +43,12 @@ static bool hear(struct net_dhcp *d, const struct lease *lease, const char *card
 
 	while ((now_ns = clock_now_ns()) < end_ns) {
 		struct pollfd pfd = { .fd = d->fd, .events = POLLIN };
+		unsigned int left = NET_DHCP_TURN;
 
 		net_dhcp_send(d);
 		(void)poll(&pfd, 1,
 			   clock_poll_ms(now_ns, d->next_ns < end_ns ? d->next_ns : end_ns));
-		while (net_dhcp_receive(d, card, &reply)) {
+		while (net_dhcp_receive(d, card, &left, &reply)) {
 			bool is_same = strcmp(reply.lease.server, lease->server) == 0;
 
 			if (!is_same && reply.lease.root_path[0] == '\0')

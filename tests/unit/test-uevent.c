@@ -53,6 +53,16 @@ TEST(missing_firmware_is_named_by_every_kernel)
 	CHECK_STR(name, "bnx2/bnx2-mips-09-6.2.1b.fw");
 }
 
+TEST(missing_firmware_is_said_beside_what_else_there_is_to_look_at)
+{
+	char out[128];
+
+	firmware_add("is the cable in?", "", out, sizeof(out));
+	CHECK_STR(out, "is the cable in?");
+	firmware_add("is the cable in?", "a driver asks for regulatory.db", out, sizeof(out));
+	CHECK_STR(out, "is the cable in?; or: a driver asks for regulatory.db");
+}
+
 TEST(other_words_about_firmware_name_none)
 {
 	char name[FIRMWARE_NAME_MAX], text[400];
