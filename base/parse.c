@@ -2,6 +2,7 @@
 /* See parse.h. */
 #include "parse.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <string.h>
 
@@ -125,6 +126,16 @@ int parse_uuid(const char *text, uint8_t out[static 16])
 	if (*text != '\0')
 		return -EINVAL;
 	memcpy(out, uuid, sizeof(uuid));
+	return 0;
+}
+
+int parse_ipv4(const char *text, uint32_t *out)
+{
+	struct in_addr a;
+
+	if (inet_pton(AF_INET, text, &a) != 1)
+		return -EINVAL;
+	*out = ntohl(a.s_addr);
 	return 0;
 }
 

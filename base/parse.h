@@ -26,6 +26,9 @@ void parse_format_uuid(const uint8_t uuid[static 16], char out[static PARSE_UUID
 /* One hexadecimal digit's value, or -1. */
 int parse_hex_digit(char c);
 
+/* An IPv4 address in four decimal parts, in the host's byte order. 0 or -EINVAL, *out as it was. */
+int parse_ipv4(const char *text, uint32_t *out) _must_check_;
+
 /* A hardware address: 52:54:00:12:34:56, or with dashes. 0 or -EINVAL; *out is then as it was. */
 int parse_mac(const char *text, uint8_t out[static 6]) _must_check_;
 

@@ -9,7 +9,6 @@
 
 #include "base/parse.h"
 
-#include <arpa/inet.h>
 #include <net/if.h>
 #include <string.h>
 
@@ -71,9 +70,9 @@ static void refuse_way(struct cmdline *c, const char *text)
 
 static bool is_address(const char *text)
 {
-	struct in_addr a;
+	uint32_t any;
 
-	return inet_pton(AF_INET, text, &a) == 1;
+	return parse_ipv4(text, &any) == 0;
 }
 
 /* udev's enx525400123456, which does not exist here yet, but tells the address. */
@@ -120,28 +119,21 @@ static bool parse_device(struct cmdline *c, struct cmdline_net *n, const char *t
 /* "255.255.255.0" or "24"; without one, the class decides, as in the kernel. */
 static bool parse_mask(const char *mask, const char *address, unsigned int *prefix)
 {
-	struct in_addr a;
+	uint32_t bits = 0;
 	uint64_t number;
 
 	if (*mask == '\0') {
-		uint8_t first;
-
-		inet_pton(AF_INET, address, &a);
-		first = (uint8_t)(ntohl(a.s_addr) >> 24);
-		*prefix = first < 128 ? 8 : first < 192 ? 16 : 24;
+		if (parse_ipv4(address, &bits) != 0)
+			return false;
+		*prefix = bits >> 24 < 128 ? 8 : bits >> 24 < 192 ? 16 : 24;
 		return true;
 	}
 	if (parse_u64(mask, 32, &number) == 0) {
 		*prefix = (unsigned int)number;
 		return true;
 	}
-	if (inet_pton(AF_INET, mask, &a) != 1)
-		return false;
-
-	uint32_t bits = ntohl(a.s_addr);
-
-	if ((~bits & (~bits + 1)) != 0)
-		return false; /* a hole */
+	if (parse_ipv4(mask, &bits) != 0 || (~bits & (~bits + 1)) != 0)
+		return false; /* no mask, or one with a hole */
 	*prefix = (unsigned int)__builtin_popcount(bits);
 	return true;
 }

@@ -5,7 +5,6 @@
 #include "base/fd.h"
 #include "base/parse.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,13 +19,6 @@ enum kind {
 	LEASE_PAIRS,
 	LEASE_TEXT,
 };
-
-static bool is_address(const char *text)
-{
-	struct in_addr a;
-
-	return inet_pton(AF_INET, text, &a) == 1 && a.s_addr != 0;
-}
 
 /* Cuts a list that was too long at the last whole word, or pair of words. */
 static void cut_list(char *list, bool is_pairs)
@@ -45,6 +37,8 @@ static void cut_list(char *list, bool is_pairs)
 
 static void take(enum kind kind, const char *value, size_t size, char *out, size_t out_size)
 {
+	uint32_t address;
+
 	*out = '\0';
 	for (size_t i = 0; i < size; i++)
 		if ((unsigned char)value[i] < 0x20 || (unsigned char)value[i] > 0x7e)
@@ -54,7 +48,7 @@ static void take(enum kind kind, const char *value, size_t size, char *out, size
 	snprintf(out, out_size, "%.*s", (int)size, value);
 	if (size >= out_size)
 		cut_list(out, kind == LEASE_PAIRS);
-	if (kind == LEASE_ADDRESS && !is_address(out))
+	if (kind == LEASE_ADDRESS && (parse_ipv4(out, &address) != 0 || address == 0))
 		*out = '\0';
 }
 
@@ -99,6 +93,35 @@ int lease_parse(const char *text, struct lease *out)
 		return -ENODATA;
 	out->prefix = (unsigned int)number;
 	return 0;
+}
+
+/* The next word of the list; false: none, or one that is too long. */
+static bool next_word(const char **rest, char *out, size_t out_size)
+{
+	const char *word = *rest + strspn(*rest, " ");
+	size_t size = strcspn(word, " ");
+
+	*rest = word + size;
+	if (size == 0 || size >= out_size)
+		return false;
+	memcpy(out, word, size);
+	out[size] = '\0';
+	return true;
+}
+
+bool lease_next_route(const char **rest, struct lease_route *out)
+{
+	char to[32], *slash;
+
+	if (!next_word(rest, to, sizeof(to)) ||
+	    !next_word(rest, out->gateway, sizeof(out->gateway)))
+		return false;
+	slash = strchr(to, '/');
+	out->prefix = slash != NULL ? (unsigned int)strtoul(slash + 1, NULL, 10) : 32;
+	if (slash != NULL)
+		*slash = '\0';
+	snprintf(out->to, sizeof(out->to), "%.15s", to);
+	return true;
 }
 
 int lease_read(const char *folder, const char *interface, struct lease *out)

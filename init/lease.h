@@ -36,6 +36,15 @@ struct lease {
 int lease_read(const char *folder, const char *interface, struct lease *out) _must_check_;
 int lease_write(const char *folder, const char *interface, const struct lease *lease) _must_check_;
 
+struct lease_route {
+	char to[16], gateway[16];
+	unsigned int prefix;
+};
+
+/* The next of a lease's routes, from *rest on. False: there is none left. Without a "/", it is 32.
+ */
+bool lease_next_route(const char **rest, struct lease_route *out);
+
 /* The file's text. 0, or -ENODATA without a usable address. */
 int lease_parse(const char *text, struct lease *out) _must_check_;
 

@@ -216,10 +216,9 @@ static struct sockaddr inet_of(uint32_t host_order)
 
 static uint32_t address_of(const char *text)
 {
-	struct in_addr a = { 0 };
+	uint32_t address;
 
-	inet_pton(AF_INET, text, &a);
-	return ntohl(a.s_addr);
+	return parse_ipv4(text, &address) == 0 ? address : 0;
 }
 
 static uint32_t mask_of(unsigned int prefix)

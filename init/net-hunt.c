@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/parse.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -165,12 +165,12 @@ static bool asks(const struct hunt *h)
 static void start_asking(struct hunt *h, struct port *p)
 {
 	const struct cmdline_net *n = h->goal->net;
-	struct in_addr wanted = { 0 };
+	uint32_t wanted;
 	int r;
 
-	if (n->address != NULL)
-		inet_pton(AF_INET, n->address, &wanted);
-	r = net_dhcp_start(&p->dhcp, &p->card, ntohl(wanted.s_addr), n->host);
+	if (n->address == NULL || parse_ipv4(n->address, &wanted) != 0)
+		wanted = 0;
+	r = net_dhcp_start(&p->dhcp, &p->card, wanted, n->host);
 	if (r < 0)
 		log_debug("network: no DHCP on %s yet: %s", p->card.name, strerror(-r));
 }

@@ -170,25 +170,15 @@ static void look_at(struct keeper *k, uint64_t when_ns)
 		k->check_ns = when_ns;
 }
 
-/* Adds what is missing of "DESTINATION/PREFIX GATEWAY ...". How many that were. */
-static unsigned int add_routes(const char *interface, char *routes)
+/* Adds what is missing of the lease's routes. How many that were. */
+static unsigned int add_routes(const char *interface, const struct lease *lease)
 {
+	const char *rest = lease->routes;
 	unsigned int added = 0;
-	char *save, *to = strtok_r(routes, " ", &save);
+	struct lease_route to;
 
-	while (to != NULL) {
-		char *gateway = strtok_r(NULL, " ", &save), *slash = strchr(to, '/');
-
-		if (gateway == NULL)
-			break;
-		if (slash != NULL)
-			*slash = '\0';
-		added += net_card_add_route(
-				 interface, to,
-				 slash != NULL ? (unsigned int)strtoul(slash + 1, NULL, 10) : 32,
-				 gateway) == 0;
-		to = strtok_r(NULL, " ", &save);
-	}
+	while (lease_next_route(&rest, &to))
+		added += net_card_add_route(interface, to.to, to.prefix, to.gateway) == 0;
 	return added;
 }
 
@@ -232,7 +222,7 @@ static void mend(struct keeper *k, uint64_t now_ns)
 			 k->name, lease.address, strerror(-r), k->mending.ms / 1000);
 		return;
 	}
-	routes = add_routes(k->name, lease.routes);
+	routes = add_routes(k->name, &lease);
 	if (was_up && has_address && routes == 0)
 		return;
 	k->not_before_ns = next_time(&k->mending, now_ns);

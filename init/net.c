@@ -125,22 +125,16 @@ static void lease_of(const struct cmdline_net *n, struct lease *l)
 
 static void set_routes(const char *interface, const struct lease *l)
 {
-	char routes[sizeof(l->routes)], *save, *to;
+	const char *rest = l->routes;
+	struct lease_route to;
 
-	memcpy(routes, l->routes, sizeof(routes));
-	for (to = strtok_r(routes, " ", &save); to != NULL; to = strtok_r(NULL, " ", &save)) {
-		char *gateway = strtok_r(NULL, " ", &save), *slash = strchr(to, '/');
-		int r;
+	while (lease_next_route(&rest, &to)) {
+		int r = net_card_add_route(interface, to.to, to.prefix, to.gateway);
 
-		if (gateway == NULL || slash == NULL)
-			break;
-		*slash = '\0';
-		r = net_card_add_route(interface, to, (unsigned int)strtoul(slash + 1, NULL, 10),
-				       gateway);
 		if (r < 0 && r != -EEXIST)
-			log_warn("network: the route to %s/%s by %s cannot be set on %s: %s (going "
+			log_warn("network: the route to %s/%u by %s cannot be set on %s: %s (going "
 				 "on without it)",
-				 to, slash + 1, gateway, interface, strerror(-r));
+				 to.to, to.prefix, to.gateway, interface, strerror(-r));
 	}
 }
 

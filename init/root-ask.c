@@ -6,8 +6,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/parse.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,14 +16,6 @@ enum {
 	ANSWER_S = 5, /* of the server that gave the lease; by then, any other's with a root path */
 	AGAIN_S = 20,
 };
-
-static uint32_t address_of(const char *text)
-{
-	struct in_addr a = { 0 };
-
-	inet_pton(AF_INET, text, &a);
-	return ntohl(a.s_addr);
-}
 
 /* The root of the command line has a gap, which the lease fills. */
 static bool is_by_dhcp(const struct boot *b)
@@ -75,10 +67,11 @@ static void ask(struct boot *b, struct lease *lease)
 	struct net_dhcp d;
 	struct net_card card;
 	struct lease now;
+	uint32_t address;
 	bool has_answer;
 
-	if (!net_card_read(name, &card) ||
-	    net_dhcp_start(&d, &card, address_of(lease->address), b->net.ip->host) < 0)
+	if (parse_ipv4(lease->address, &address) != 0 || !net_card_read(name, &card) ||
+	    net_dhcp_start(&d, &card, address, b->net.ip->host) < 0)
 		return;
 	has_answer = hear(&d, lease, name, &now);
 	net_dhcp_stop(&d);

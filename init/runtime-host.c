@@ -25,12 +25,17 @@ enum { TEXT_MAX = 1536 };
 
 #define HEAD "# Written by nbdroot at boot, see nbdroot(7).\n"
 
-static void write_file(const char *path, const char *text)
+void runtime_write_file(const char *path, const char *text, const char *consequence)
 {
 	int r = fd_create_file(path, text);
 
 	if (r < 0)
-		log_warn("%s: %s (going on without it)", path, strerror(-r));
+		log_warn("%s: %s (%s)", path, strerror(-r), consequence);
+}
+
+static void write_file(const char *path, const char *text)
+{
+	runtime_write_file(path, text, "going on without it");
 }
 
 /* file, of /run, on a file of the root, whose symlinks have been followed. 0 or an errno. */

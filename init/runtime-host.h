@@ -9,6 +9,9 @@
 
 #include "boot.h"
 
+/* A file of /run; one that cannot be written is a warning, with what that means. */
+void runtime_write_file(const char *path, const char *text, const char *consequence);
+
 /* Before /run is moved into the root. What fails is a warning. */
 void runtime_host_write(struct boot *b);
 

@@ -6,9 +6,7 @@
  */
 #include "runtime-net.h"
 #include "lease.h"
-
-#include "base/fd.h"
-#include "base/log.h"
+#include "runtime-host.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,11 +17,7 @@ enum { TEXT_MAX = 1536 };
 
 static void write_file(const char *path, const char *text)
 {
-	int r = fd_create_file(path, text);
-
-	if (r < 0)
-		log_warn("%s: %s (a network manager in the root may take the card over)", path,
-			 strerror(-r));
+	runtime_write_file(path, text, "a network manager in the root may take the card over");
 }
 
 /* What names the card to systemd. Type=ether: a VLAN on top has the same address. */

@@ -104,6 +104,35 @@ TEST(routes_that_are_too_long_end_behind_a_whole_pair)
 	CHECK_EQ((strlen(l.routes) + 1) % strlen("10.100.0.0/16 192.0.2.1 "), 0);
 }
 
+TEST(routes_are_read_in_pairs_and_one_without_a_length_is_to_a_host)
+{
+	const char *rest = "0.0.0.0/0 192.0.2.1 198.51.100.0/24 192.0.2.2  203.0.113.9 0.0.0.0";
+	struct lease_route r;
+
+	CHECK(lease_next_route(&rest, &r));
+	CHECK_STR(r.to, "0.0.0.0");
+	CHECK_EQ(r.prefix, 0);
+	CHECK_STR(r.gateway, "192.0.2.1");
+	CHECK(lease_next_route(&rest, &r));
+	CHECK_STR(r.to, "198.51.100.0");
+	CHECK_EQ(r.prefix, 24);
+	CHECK(lease_next_route(&rest, &r));
+	CHECK_STR(r.to, "203.0.113.9");
+	CHECK_EQ(r.prefix, 32);
+	CHECK_STR(r.gateway, "0.0.0.0");
+	CHECK(!lease_next_route(&rest, &r));
+}
+
+TEST(route_without_a_gateway_or_with_what_is_no_address_ends_the_list)
+{
+	const char *half = "0.0.0.0/0", *none = "", *lengthy = "0.0.0.0/0 192.0.2.1192.0.2.1";
+	struct lease_route r;
+
+	CHECK(!lease_next_route(&half, &r));
+	CHECK(!lease_next_route(&none, &r));
+	CHECK(!lease_next_route(&lengthy, &r));
+}
+
 TEST(one_word_that_is_too_long_for_a_list_is_left_out)
 {
 	char text[2048] = "address=192.0.2.1\nprefix=24\nsearch=";

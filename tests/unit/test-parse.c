@@ -234,6 +234,22 @@ TEST(hardware_address_has_six_pairs_with_colons_or_dashes)
 	CHECK(memcmp(mac, "\x00\x11\x22\x33\x44\x55", 6) == 0);
 }
 
+TEST(ipv4_address_is_four_decimal_parts)
+{
+	static const char *const bad[] = { "",         "1.2.3",       "1.2.3.256", "1.2.3.4.5",
+					   "1.2.3.4 ", "0x1.2.3.4",   "1.2.3.04",  "::1",
+					   "1.2.3.-4", "host.example" };
+	uint32_t a = 7;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		CHECK_EQ(parse_ipv4(bad[i], &a), -EINVAL);
+	CHECK_EQ(a, 7);
+	CHECK_EQ(parse_ipv4("192.0.2.17", &a), 0);
+	CHECK_EQ(a, 0xc0000211);
+	CHECK_EQ(parse_ipv4("0.0.0.0", &a), 0);
+	CHECK_EQ(a, 0);
+}
+
 TEST(white_space_goes_from_both_ends_and_stays_within)
 {
 	char text[] = " \t a b \n", blank[] = " \r\n ", none[] = "";
