@@ -57,8 +57,8 @@ static uint64_t next_time(struct patience *p, uint64_t now_ns)
 {
 	if (p->ms == 0 || now_ns - p->last_ns > CALM_S * CLOCK_NS_PER_S)
 		p->ms = AGAIN_MS;
-	else if (p->ms < AGAIN_MAX_MS)
-		p->ms *= 2;
+	else
+		p->ms = p->ms < AGAIN_MAX_MS / 2 ? p->ms * 2 : AGAIN_MAX_MS;
 	p->last_ns = now_ns;
 	return now_ns + p->ms * CLOCK_NS_PER_MS;
 }
@@ -70,7 +70,8 @@ struct keeper {
 	uint64_t down_ns;  /* since when, if not is_up */
 	uint64_t check_ns; /* when to look at the card; CLOCK_NEVER */
 	uint64_t not_before_ns;
-	struct patience mending;
+	struct patience mending, routing;
+	bool lacks_routes; /* which was said */
 
 	unsigned int lower; /* the card below a VLAN, which goes down and up with it; 0: none */
 	char lower_name[IF_NAMESIZE];
@@ -170,15 +171,28 @@ static void look_at(struct keeper *k, uint64_t when_ns)
 		k->check_ns = when_ns;
 }
 
-/* Adds what is missing of the lease's routes. How many that were. */
-static unsigned int add_routes(const char *interface, const struct lease *lease)
+/* Adds what is missing of the lease's routes; what cannot be added, later. How many it added. */
+static unsigned int add_routes(struct keeper *k, const struct lease *lease, uint64_t now_ns)
 {
 	const char *rest = lease->routes;
-	unsigned int added = 0;
+	unsigned int added = 0, failed = 0;
 	struct lease_route to;
 
-	while (lease_next_route(&rest, &to))
-		added += net_card_add_route(interface, to.to, to.prefix, to.gateway) == 0;
+	while (lease_next_route(&rest, &to)) {
+		int r = net_card_add_route(k->name, to.to, to.prefix, to.gateway);
+
+		added += r == 0;
+		if (r == 0 || r == -EEXIST)
+			continue;
+		failed++;
+		if (!k->lacks_routes)
+			log_warn("network: the route to %s/%u by %s cannot be given back to %s: %s "
+				 "(trying again, at growing intervals)",
+				 to.to, to.prefix, to.gateway, k->name, strerror(-r));
+	}
+	k->lacks_routes = failed > 0;
+	if (failed > 0)
+		look_at(k, next_time(&k->routing, now_ns));
 	return added;
 }
 
@@ -222,7 +236,7 @@ static void mend(struct keeper *k, uint64_t now_ns)
 			 k->name, lease.address, strerror(-r), k->mending.ms / 1000);
 		return;
 	}
-	routes = add_routes(k->name, &lease);
+	routes = add_routes(k, &lease, now_ns);
 	if (was_up && has_address && routes == 0)
 		return;
 	k->not_before_ns = next_time(&k->mending, now_ns);

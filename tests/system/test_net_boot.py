@@ -301,6 +301,21 @@ def test_root_path_that_is_corrected_on_the_server_is_seen_without_a_restart(
         nbd.close()
 
 
+def test_route_that_cannot_be_given_back_is_said_once_and_tried_again(boot, images_server, serve):
+    serve(options={121: bytes([16, 10, 99, 10, 55, 0, 1, 0, 10, 77, 0, 1])})
+    guest = boot(f"root={URI}")
+    guest.wait_ready()
+    lab.wait_until(lambda: "lease_s" in lease(guest, "vec0"), 10, "udhcpc to take the lease over")
+    guest.run("ip route del default")
+    words = "the route to 10.99.0.0/16 by 10.55.0.1 cannot be given back to vec0"
+    guest.wait_log(words, 5)
+    guest.wait_log("what a root hangs on: routes", 5)
+    time.sleep(4)  # two more tries
+    assert guest.log().count(words) == 1
+    guest.run("ip route add 10.55.0.1/32 dev vec0")
+    lab.wait_until(lambda: "10.99.0.0/16 via 10.55.0.1" in guest.run("ip route"), 20, "the route")
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255"])
 def test_address_that_no_machine_can_have_is_not_taken(boot, network, serve, address):
     server = serve(address=address)
