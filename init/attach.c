@@ -255,7 +255,7 @@ static int attach_one(struct boot *b, size_t index)
 				 "nbdclient ended without a word (%s)", proc_status_text(status));
 		/* 2: the URI makes no sense; 126, 127: it could not even be executed. */
 		if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) > 125))
-			return lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
+			return lastwords_leave_final(&b->words, NULL, "%s: %s", d->uri, said.last);
 		if (b->cmdline.wants_shell && wait_s(&w) >= BOOT_PATIENCE_S)
 			return lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
 		/* Refused: perhaps an export that is yet to be made. The same words only once. */

@@ -67,13 +67,13 @@ int blockfs_mount(const char *device, const char *where, const char *fstype, con
 	int r;
 
 	if (blockfs_options(options, &flags, data) < 0)
-		return lastwords_leave(w, NULL, "%s: the mount options are too long", device);
+		return lastwords_leave_final(w, NULL, "%s: the mount options are too long", device);
 	if (fstype != NULL && strcmp(fstype, "auto") != 0)
 		snprintf(out->type, sizeof(out->type), "%s", fstype);
 	else if ((r = look(device, out->type, w)) != 0)
 		return r;
 	if (!modules_have_filesystem(out->type))
-		return lastwords_leave(
+		return lastwords_leave_final(
 			w,
 			"build the initramfs with the module (nbdroot initramfs), or "
 			"use another file system",

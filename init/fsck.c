@@ -122,7 +122,7 @@ int fsck_device(struct boot *b, const char *device)
 	}
 	verdict = fsck_verdict(status, &can_go_on);
 	if (!can_go_on)
-		return lastwords_leave(
+		return lastwords_leave_final(
 			&b->words,
 			"boot once with rd.shell, and in the shell that comes: e2fsck -f the "
 			"device; "

@@ -20,14 +20,31 @@ enum {
 	SHELL_PAUSE_MS = 3000, /* after one that ended at once: the console has nobody to type */
 };
 
+static void _printf_(3, 0) leave(struct lastwords *w, const char *hint, const char *fmt, va_list ap)
+{
+	vsnprintf(w->why, sizeof(w->why), fmt, ap);
+	snprintf(w->hint, sizeof(w->hint), "%s", hint != NULL ? hint : "");
+}
+
 int lastwords_leave(struct lastwords *w, const char *hint, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(w->why, sizeof(w->why), fmt, ap);
+	leave(w, hint, fmt, ap);
 	va_end(ap);
-	snprintf(w->hint, sizeof(w->hint), "%s", hint != NULL ? hint : "");
+	w->is_final = false;
+	return LASTWORDS_FAILED;
+}
+
+int lastwords_leave_final(struct lastwords *w, const char *hint, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	leave(w, hint, fmt, ap);
+	va_end(ap);
+	w->is_final = true;
 	return LASTWORDS_FAILED;
 }
 

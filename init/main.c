@@ -30,7 +30,7 @@ static const struct step {
 	const char *name; /* for rd.break= */
 	const char *title;
 	int (*run)(struct boot *b);
-	bool can_retry; /* without a person who changes something */
+	bool can_retry; /* unless its reason is final (lastwords.h) */
 	const char *hint;
 } steps[] = {
 	{ "early", "mount /proc, /sys, /dev and /run", mounts_early, false,
@@ -161,7 +161,8 @@ static _Noreturn void boot(char **argv)
 			struct lastwords_policy p = { .wants_shell = b.cmdline.wants_shell,
 						      .has_panic = b.cmdline.has_panic,
 						      .panic_s = b.cmdline.panic_s,
-						      .can_retry = s->can_retry };
+						      .can_retry =
+							      s->can_retry && !b.words.is_final };
 
 			lastwords_speak(&b.words, s->title, s->name, s->hint, &p);
 		}

@@ -414,11 +414,12 @@ int modules_wait_for_nbd(struct boot *b)
 	log_loaded();
 	if (has_nbd())
 		return 0;
-	return lastwords_leave(&b->words,
-			       "is it the nbd driver of exactly this kernel? The kernel's messages "
-			       "above say more; build the initramfs again",
-			       "the nbd driver cannot be loaded: %s",
-			       r < 0 ? strerror(-r) : "it was loaded, but gives no device");
+	return lastwords_leave_final(
+		&b->words,
+		"is it the nbd driver of exactly this kernel? The kernel's messages "
+		"above say more; build the initramfs again",
+		"the nbd driver cannot be loaded: %s",
+		r < 0 ? strerror(-r) : "it was loaded, but gives no device");
 }
 
 int modules_up(struct boot *b)

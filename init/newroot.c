@@ -29,6 +29,8 @@
 
 enum { ARGS_MAX = 64 }; /* the kernel passes 32 */
 
+static const char *const moved[] = { "/dev", "/proc", "/sys", "/run" };
+
 /* ---- mounting ------------------------------------------------------------------------------- */
 
 static int find_init(struct boot *b)
@@ -176,13 +178,18 @@ static int mount_extra(struct boot *b, size_t index)
 				: "/var/lib/rpm";
 
 	r = ask(is_root_writable() ? ASK_MAKE_FOLDER : ASK_IS_FOLDER, point, real);
-	if (r < 0)
-		return lastwords_leave(
-			&b->words,
-			"make the directory in the image of the root; with \"rw\" on "
-			"the kernel command line, init makes it",
-			"%s: no mount point for %s in the root%s: %s", point, d->uri,
-			is_root_writable() ? "" : ", which is mounted read-only", strerror(-r));
+	if (r < 0) {
+		(void)lastwords_leave(&b->words,
+				      "make the directory in the image of the root; with \"rw\" on "
+				      "the kernel command line, init makes it",
+				      "%s: no mount point for %s in the root%s: %s", point, d->uri,
+				      is_root_writable() ? "" : ", which is mounted read-only",
+				      strerror(-r));
+		/* A folder of an NFS server may get one; a device that is mounted stays as it is.
+		 */
+		b->words.is_final = b->root.kind == ROOT_NBD;
+		return LASTWORDS_FAILED;
+	}
 	snprintf(node, sizeof(node), "/dev/nbd%zu", index);
 	snprintf(where, sizeof(where), "%s%s", BOOT_NEWROOT, real);
 	r = fsck_device(b, node);
@@ -192,6 +199,23 @@ static int mount_extra(struct boot *b, size_t index)
 		return r;
 	d->is_mounted = true;
 	log_info("%s: %s (%s, %s)", real, node, m.type, m.is_ro ? "read-only" : "read-write");
+	return 0;
+}
+
+/* Looked at while the root can still be let go, and be looked at anew by the next try. */
+static int check_moves(struct boot *b)
+{
+	char real[PATH_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(moved); i++) {
+		int r = ask(is_root_writable() ? ASK_MAKE_FOLDER : ASK_IS_FOLDER, moved[i], real);
+
+		if (r < 0 || strcmp(real, moved[i]) != 0)
+			return lastwords_leave(&b->words,
+					       "make the directory in the image of the root",
+					       "%s: not a directory in the root: %s", moved[i],
+					       r < 0 ? strerror(-r) : "a symlink");
+	}
 	return 0;
 }
 
@@ -207,6 +231,8 @@ int newroot_mount(struct boot *b)
 			r = mount_root(b);
 		if (r == 0)
 			r = find_init(b);
+		if (r == 0)
+			r = check_moves(b);
 		b->is_root_refused = r != 0;
 		if (r != 0)
 			unmount_root(b);
@@ -218,8 +244,6 @@ int newroot_mount(struct boot *b)
 }
 
 /* ---- entering it ---------------------------------------------------------------------------- */
-
-static const char *const moved[] = { "/dev", "/proc", "/sys", "/run" };
 
 /* Frees the memory of the initramfs: everything on this one file system below dir. */
 static void empty_folder(int dir_fd, dev_t device)
@@ -267,23 +291,6 @@ static void empty_initramfs(int old_root)
 		empty_folder(fd, st.st_dev);
 }
 
-/* All four must be there before the first is moved: then the step can still be tried again. */
-static int check_moves(struct boot *b)
-{
-	char real[PATH_MAX];
-
-	for (size_t i = 0; i < ARRAY_SIZE(moved); i++) {
-		int r = ask(is_root_writable() ? ASK_MAKE_FOLDER : ASK_IS_FOLDER, moved[i], real);
-
-		if (r < 0 || strcmp(real, moved[i]) != 0)
-			return lastwords_leave(&b->words,
-					       "make the directory in the image of the root",
-					       "%s: not a directory in the root: %s", moved[i],
-					       r < 0 ? strerror(-r) : "a symlink");
-	}
-	return 0;
-}
-
 /* systemd(1), --machine-id: for a root that has no /etc/machine-id to mount one on. */
 static void add_machine_id(struct boot *b, const char *real)
 {
@@ -314,10 +321,8 @@ int newroot_exec(struct boot *b)
 	static const char *const environment[] = { "HOME=/", "TERM=linux", NULL };
 	_cleanup_close_ int old_root = -1;
 	char path[64], real[PATH_MAX];
-	int r = check_moves(b);
+	int r;
 
-	if (r != 0)
-		return r;
 	old_root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (old_root < 0)
 		return lastwords_leave(&b->words, NULL, "/: cannot be opened: %s", strerror(errno));

@@ -156,15 +156,21 @@ static const char *refusal_hint(const struct nfs_try *t)
 static int leave_refusal(struct boot *b, const struct nfs_try *t)
 {
 	char list[200] = "";
+	bool is_final = true;
 	size_t used = 0;
 
 	for (size_t i = 0; i < t->plan.versions_count; i++) {
 		if (t->errors[i] == 0 || used >= sizeof(list))
 			continue;
+		is_final = is_final && t->errors[i] == EINVAL; /* the options, which stay */
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%sversion %s: %s",
 					 used > 0 ? "; " : "", t->plan.versions[i],
 					 strerror(t->errors[i]));
 	}
+	if (is_final)
+		return lastwords_leave_final(&b->words, refusal_hint(t),
+					     "the kernel does not mount %s with these options: %s",
+					     b->root_name, list);
 	return lastwords_leave(&b->words, refusal_hint(t),
 			       "the NFS server does not let %s be mounted by %s: %s", b->root_name,
 			       t->client, list);
@@ -182,10 +188,11 @@ static int load_modules(struct boot *b, struct nfs_plan *plan)
 	size_t count = 0;
 
 	if (!modules_have_filesystem("nfs"))
-		return lastwords_leave(&b->words,
-				       "build the initramfs with NFS (nbdroot initramfs --check "
-				       "says what is missing)",
-				       "this kernel and initramfs have no nfs file system");
+		return lastwords_leave_final(
+			&b->words,
+			"build the initramfs with NFS (nbdroot initramfs --check "
+			"says what is missing)",
+			"this kernel and initramfs have no nfs file system");
 	has_v3 = modules_load("nfsv3", NULL) == 0 || access("/sys/module/nfsv3", F_OK) == 0;
 	has_v4 = modules_load("nfsv4", NULL) == 0 || access("/sys/module/nfsv4", F_OK) == 0 ||
 		 modules_have_filesystem("nfs4");
@@ -197,10 +204,10 @@ static int load_modules(struct boot *b, struct nfs_plan *plan)
 	plan->versions_count = count;
 	if (count > 0)
 		return 0;
-	return lastwords_leave(&b->words,
-			       "build the initramfs with nfsv3 and nfsv4 (nbdroot initramfs "
-			       "--check says what is missing), or name another version",
-			       "this kernel and initramfs lack the wanted version of NFS");
+	return lastwords_leave_final(&b->words,
+				     "build the initramfs with nfsv3 and nfsv4 (nbdroot initramfs "
+				     "--check says what is missing), or name another version",
+				     "this kernel and initramfs lack the wanted version of NFS");
 }
 
 /*
@@ -264,10 +271,10 @@ int nfs_mount_root(struct boot *b, const char *where, unsigned long flags)
 
 	r = 0;
 	if (nfs_options_plan(root->options, root->is_nfs4, flags, &t->plan, &problem) != 0)
-		r = lastwords_leave(&b->words,
-				    "correct the options behind the root's path, or rootflags=",
-				    "NFS root %s, options \"%.100s\": %s", b->root_name,
-				    root->options, problem);
+		r = lastwords_leave_final(
+			&b->words, "correct the options behind the root's path, or rootflags=",
+			"NFS root %s, options \"%.100s\": %s", b->root_name, root->options,
+			problem);
 	if (r == 0)
 		r = load_modules(b, &t->plan);
 	if (r == 0) {

@@ -51,8 +51,9 @@ static int mount_tmpfs(struct boot *b)
 		 options != NULL ? options : "");
 	if (mount("tmpfs", BOOT_UPPER, "tmpfs", 0, text) == 0)
 		return 0;
-	return lastwords_leave(&b->words, "look at nbdroot.overlay=, and at the machine's memory",
-			       "no memory for the overlay (tmpfs, %s): %s", text, strerror(errno));
+	return lastwords_leave_final(
+		&b->words, "look at nbdroot.overlay=, and at the machine's memory",
+		"no memory for the overlay (tmpfs, %s): %s", text, strerror(errno));
 }
 
 static int make_folders(struct boot *b, const struct boot_device *upper)
@@ -85,10 +86,11 @@ int overlay_mount(struct boot *b, const struct boot_device *upper, const char *w
 	int error = EINVAL;
 
 	if (!modules_have_filesystem("overlay"))
-		return lastwords_leave(&b->words,
-				       "build the initramfs with overlay (nbdroot initramfs "
-				       "--check says what is missing)",
-				       "this kernel and initramfs have no overlay file system");
+		return lastwords_leave_final(
+			&b->words,
+			"build the initramfs with overlay (nbdroot initramfs "
+			"--check says what is missing)",
+			"this kernel and initramfs have no overlay file system");
 	if (upper == NULL && mount_tmpfs(b) != 0)
 		return LASTWORDS_FAILED;
 	if (make_folders(b, upper) != 0)

@@ -35,8 +35,9 @@ int values_substitute(struct boot *b, const struct values *values, const char *t
 
 	if (substitute(text, &values->v, out, out_size, problem, sizeof(problem)) == 0)
 		return 0;
-	return lastwords_leave(&b->words,
-			       "correct the kernel command line, or give the machine what it lacks "
-			       "(a host name by DHCP or ip=, a UUID by firmware)",
-			       "%s", problem);
+	return lastwords_leave_final(
+		&b->words,
+		"correct the kernel command line, or give the machine what it lacks "
+		"(a host name by DHCP or ip=, a UUID by firmware)",
+		"%s", problem);
 }

@@ -7,6 +7,7 @@ import time
 
 import lab
 import pytest
+import roots
 
 URI = f"nbd://{lab.SERVER_IP}/root"
 IP = f"ip={lab.GUEST_IP}::{lab.SERVER_IP}:255.255.255.0:pc-17:vec0:none"
@@ -125,6 +126,25 @@ def test_bad_parameter_gets_last_words_that_name_it(boot, network, append, words
     assert any(words in line for line in framed), framed
     assert any("step:" in line for line in framed)
     assert any("try:" in line for line in framed)
+
+
+@pytest.mark.parametrize("uri, words", [
+    ("nbd://{server}/{{uuid}}", "this machine has no {uuid}"),
+    ("nbd://{server}:99999/root", "the port is not a number"),
+])
+def test_what_waiting_cannot_heal_restarts_the_machine_when_panic_says_so(boot, network, uri, words):
+    guest = boot(f"root={uri.format(server=lab.SERVER_IP)} {IP} panic=3")
+    guest.wait_log(words, 30)
+    guest.wait_log("next: restart in 3 s (panic=)", 5)
+    assert "[attach]" in guest.log()
+    assert roots.wait_end(guest, 30)[0] == "restart"
+
+
+def test_mount_point_that_a_mounted_device_lacks_restarts_the_machine(boot, images_server):
+    guest = boot(f"root={URI} {IP} rpmdb=nbd://{lab.SERVER_IP}/rpm-{{mac}},/nowhere panic=3")
+    guest.wait_log("no mount point for", 30)
+    guest.wait_log("next: restart in 3 s (panic=)", 5)
+    assert roots.wait_end(guest, 30)[0] == "restart"
 
 
 def test_shell_comes_after_a_minute_without_a_server_when_it_was_asked_for(boot, network):

@@ -128,7 +128,17 @@ def test_refused_client_is_told_what_to_do(boot, serve, tree, version):
 def test_bad_options_get_the_kernels_refusal_in_words(boot, serve, tree):
     serve(nfs.Export(tree))
     guest = boot(f"root=nfs:{SERVER}:{tree}:nonsense {IP}")
-    wait_last_words(guest, "nfs(5)", "Invalid argument")
+    wait_last_words(guest, "nfs(5)", "Invalid argument", "restart in 0 s")
+
+
+def test_root_without_a_directory_that_is_needed_is_looked_at_again(boot, serve, tree):
+    (tree / "sys").rmdir()
+    serve(nfs.Export(tree))
+    guest = boot(f"root=nfs:{SERVER}:{tree} {IP} panic=2")
+    wait_last_words(guest, "[mount]", "/sys: not a directory in the root", "tried again every 30 s")
+    (tree / "sys").mkdir()
+    guest.wait_ready(60)
+    assert guest.log().count("Linux version") == 1
 
 
 def test_server_that_comes_late_is_waited_for_in_words(boot, serve, network, tree):
