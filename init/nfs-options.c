@@ -112,16 +112,23 @@ int nfs_options_plan(const char *options, bool is_nfs4, unsigned long flags, str
 int nfs_options_text(const struct nfs_plan *plan, const char *version, const char *address,
 		     const char *client, char out[static NFS_TEXT_MAX])
 {
-	bool is_v3 = version[0] == '3';
+	bool is_v3 = version[0] == '3', is_ipv6 = strchr(address, ':') != NULL;
+	/* To the kernel "tcp" means IPv4, and contradicts an address of the other kind (EINVAL). */
+	const char *proto = is_ipv6 ? "proto=tcp6," : "proto=tcp,";
+	int n;
+
+	/* Nobody can be called back from one to the other: no delegations, which are a luxury. */
+	if (is_ipv6 && strchr(client, ':') == NULL)
+		client = "::";
 	/*
 	 * Ours come first: of two that contradict each other the kernel takes the last. Without
 	 * statd, which would have to be there before the root, version 3 has no locks on the
 	 * server.
 	 */
-	int n = snprintf(out, NFS_TEXT_MAX, "hard,%s%s%s%svers=%s,addr=%s%s%s",
-			 plan->is_udp ? "" : "proto=tcp,", is_v3 ? "nolock," : "", plan->rest,
-			 plan->rest[0] != '\0' ? "," : "", version, address,
-			 is_v3 ? "" : ",clientaddr=", is_v3 ? "" : client);
+	n = snprintf(out, NFS_TEXT_MAX, "hard,%s%s%s%svers=%s,addr=%s%s%s",
+		     plan->is_udp ? "" : proto, is_v3 ? "nolock," : "", plan->rest,
+		     plan->rest[0] != '\0' ? "," : "", version, address,
+		     is_v3 ? "" : ",clientaddr=", is_v3 ? "" : client);
 
 	return n < 0 || n >= NFS_TEXT_MAX ? -ENOSPC : 0;
 }

@@ -31,8 +31,8 @@ int nfs_options_plan(const char *options, bool is_nfs4, unsigned long flags, str
 		     const char **problem) _must_check_;
 
 /*
- * The text for mount(2). address: the server's; client: ours, for the call-backs of version 4.0.
- * 0 or -ENOSPC.
+ * The text for mount(2). address: the server's; client: ours, for the call-backs of version 4.0, of
+ * the same kind as the server's or not used. 0 or -ENOSPC.
  */
 int nfs_options_text(const struct nfs_plan *plan, const char *version, const char *address,
 		     const char *client, char out[static NFS_TEXT_MAX]) _must_check_;

@@ -18,10 +18,10 @@ enum {
 	KNOCK_MS = 5000, /* a SYN and two more */
 };
 
-static void absent(struct nfs_try *t, const char *why)
+static enum nfs_end absent(struct nfs_try *t, const char *why)
 {
 	snprintf(t->why, sizeof(t->why), "%s", why);
-	t->end = NFS_ABSENT;
+	return NFS_ABSENT;
 }
 
 /* The words of a person who looks for a cable; what else there is has the library's. */
@@ -127,9 +127,9 @@ static bool is_absence(int error)
  * word: to version 4 the same server may show other paths. Nor is a refused connection: version 3
  * may have another port.
  */
-static void mount_any(struct nfs_try *t)
+static enum nfs_end mount_any(struct nfs_try *t)
 {
-	int first = 0, error = 0;
+	int errors[NFS_VERSIONS_MAX] = { 0 }, first = 0, error = 0;
 
 	t->stage = NFS_MOUNTING;
 	for (size_t i = 0; i < t->plan.versions_count; i++) {
@@ -140,45 +140,68 @@ static void mount_any(struct nfs_try *t)
 		if (is_absence(error) && error != ECONNREFUSED)
 			break;
 		error = mount_version(t, t->plan.versions[i]);
-		if (error == 0) {
-			t->end = NFS_MOUNTED;
-			return;
-		}
-		t->errors[i] = error;
+		if (error == 0)
+			return NFS_MOUNTED;
+		errors[i] = error;
 		if (first == 0)
 			first = error;
 	}
 	/* rpcbind may be up before the server that is to register there. */
 	if (is_absence(first) && (is_absence(error) || error == EPROTONOSUPPORT))
-		absent(t, network_words(first));
-	else
-		t->end = NFS_REFUSED;
+		return absent(t, network_words(first));
+	memcpy(t->errors, errors, sizeof(errors));
+	return NFS_REFUSED;
+}
+
+/*
+ * One address after the other, until one mounts: a server may let us in by IPv4 and not by IPv6. A
+ * refusal counts more than an address that does not answer; of those the first, which the resolver
+ * holds for the best, is what a person is told of.
+ */
+static enum nfs_end try_addresses(struct nfs_try *t, const struct addrinfo *list)
+{
+	char address[NFS_ADDRESS_MAX], why[NFS_WHY_MAX];
+	enum nfs_end end = NFS_RUNNING;
+
+	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next) {
+		enum nfs_end one;
+		int error;
+
+		t->stage = NFS_CONNECTING;
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, t->address, sizeof(t->address), NULL, 0,
+				NI_NUMERICHOST) != 0)
+			continue;
+		error = knock_at(&t->plan, a);
+		one = error == 0 ? mount_any(t) : absent(t, network_words(error));
+		if (one == NFS_MOUNTED)
+			return one;
+		if (end == NFS_RUNNING) {
+			memcpy(address, t->address, sizeof(address));
+			memcpy(why, t->why, sizeof(why));
+		}
+		if (end != NFS_REFUSED)
+			end = one;
+	}
+	if (end == NFS_RUNNING)
+		return absent(t, "its name has no address");
+	memcpy(t->address, address, sizeof(address));
+	memcpy(t->why, why, sizeof(why));
+	return end;
 }
 
 void nfs_try(struct nfs_try *t)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
-	int r, error = 0;
+	int r;
 
 	t->stage = NFS_RESOLVING;
 	r = getaddrinfo(t->server, NULL, &hints, &list);
 	if (r != 0) {
-		absent(t, r == EAI_NONAME  ? "no name server knows this name"
-			  : r == EAI_AGAIN ? "no name server answers"
-					   : gai_strerror(r));
+		t->end = absent(t, r == EAI_NONAME  ? "no name server knows this name"
+				   : r == EAI_AGAIN ? "no name server answers"
+						    : gai_strerror(r));
 		return;
 	}
-	t->stage = NFS_CONNECTING;
-	for (const struct addrinfo *a = list; a != NULL; a = a->ai_next) {
-		if (getnameinfo(a->ai_addr, a->ai_addrlen, t->address, sizeof(t->address), NULL, 0,
-				NI_NUMERICHOST) != 0)
-			continue;
-		error = knock_at(&t->plan, a);
-		if (error == 0) {
-			mount_any(t);
-			break;
-		}
-		absent(t, network_words(error));
-	}
+	t->end = try_addresses(t, list);
 	freeaddrinfo(list);
 }

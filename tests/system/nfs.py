@@ -19,11 +19,11 @@ def need(program):
         pytest.skip(f"{program} is not installed (make deps)")
 
 
-def make_initrd(folder):
+def make_initrd(folder, drivers="nfsv3,nfsv4,overlay"):
     """With what such roots need besides NBD: --drivers takes any module by name."""
     path = folder / "initrd"
     subprocess.run([lab.NBDROOT, "initramfs", "-o", path, "--modules", lab.uml_modules(), "--drivers",
-                    "nfsv3,nfsv4,overlay"], check=True, capture_output=True)
+                    drivers], check=True, capture_output=True)
     return path
 
 CONFIG = """

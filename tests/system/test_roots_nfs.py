@@ -164,7 +164,7 @@ def test_server_that_says_nothing_is_waited_for_in_words(boot, serve, network, t
 
 
 @contextlib.contextmanager
-def name_server(network, name, address):
+def name_server(network, name, address, address_v6=None):
     """A DNS server that knows one name."""
     code = """if True:
         import socket, sys
@@ -175,14 +175,18 @@ def name_server(network, name, address):
             q, who = s.recvfrom(512)
             end = q.index(b"\\0", 12) + 5
             is_it = q[12:end - 4] == name
-            answer = b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4" + socket.inet_aton(sys.argv[2])
-            is_v4 = q[end - 4:end - 2] == b"\\0\\1"
+            kind, answer = q[end - 4:end - 2], b""
+            if is_it and kind == b"\\0\\1":
+                answer = b"\\0\\4" + socket.inet_aton(sys.argv[2])
+            if is_it and kind == b"\\0\\x1c" and sys.argv[4]:
+                answer = b"\\0\\x10" + socket.inet_pton(socket.AF_INET6, sys.argv[4])
+            if answer:
+                answer = b"\\xc0\\x0c" + kind + b"\\0\\1\\0\\0\\0\\x3c" + answer
             s.sendto(q[:2] + (b"\\x81\\x80" if is_it else b"\\x81\\x83") + b"\\0\\1"
-                     + (b"\\0\\1" if is_it and is_v4 else b"\\0\\0") + b"\\0\\0\\0\\0" + q[12:end]
-                     + (answer if is_it and is_v4 else b""), who)
+                     + (b"\\0\\1" if answer else b"\\0\\0") + b"\\0\\0\\0\\0" + q[12:end] + answer, who)
     """
     process = subprocess.Popen(network.inside("/usr/bin/python3", "-c", code, name, address,
-                                              lab.SERVER_IP))
+                                              lab.SERVER_IP, address_v6 or ""))
     try:
         yield
     finally:
@@ -203,6 +207,63 @@ def test_name_that_nobody_knows_is_waited_for_in_words(boot, network):
         guest = boot(f"root=nfs:filter.example.net:/x {IP}:{SERVER}")
         guest.wait_log("root: waiting for the NFS server filter.example.net, no name server knows "
                        "this name", 60)
+
+
+# ---- IPv6 ------------------------------------------------------------------------------------
+
+SERVER_V6 = "2001:db8:77::1"
+ROUTER = """if True:
+    import contextlib, socket, struct, time
+    s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xc0, 86400, 14400, 0) + socket.inet_pton(
+        socket.AF_INET6, "2001:db8:77::")
+    while True:
+        with contextlib.suppress(OSError): # until the card has its own address
+            s.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix,
+                     ("ff02::1", 0, 0, socket.if_nametoindex("tap0")))
+        time.sleep(0.5)
+"""
+
+
+@pytest.fixture
+def boot_ipv6(network, tmp_path_factory):
+    """With a router that gives addresses; UML's IPv6 is a module, which a file of ours has loaded."""
+    initrd = nfs.make_initrd(tmp_path_factory.mktemp("ipv6"), "nfsv3,nfsv4,ipv6")
+    first = initrd.read_bytes()
+    initrd.write_bytes(first + b"\0" * (-len(first) % 4) + lab.cpio_archive(
+        [("etc/modprobe.d", 0o040755), ("etc/modprobe.d/ipv6.conf", 0o100644, b"softdep nfs pre: ipv6\n")]))
+    network.run("ip", "addr", "add", f"{SERVER_V6}/64", "dev", "tap0", "nodad")
+    router = subprocess.Popen(network.inside("/usr/bin/python3", "-c", ROUTER))
+    guests = []
+
+    def start(append):
+        guests.append(lab.Guest(network, initrd=initrd, append=append))
+        return guests[-1]
+
+    yield start
+    for guest in guests:
+        guest.close()
+    lab.end(router)
+
+
+@pytest.mark.parametrize("version", ["4.2", "3"])
+def test_server_with_an_ipv6_address_is_mounted_by_it(boot_ipv6, serve, tree, version):
+    serve(nfs.Export(tree))
+    guest = boot_ipv6(f"root=nfs:[{SERVER_V6}]:{tree}:vers={version} {IP}")
+    guest.wait_ready(60)
+    mount = root_mount(guest)
+    assert f"vers={version}," in mount and "proto=tcp6," in mount and f"addr={SERVER_V6}" in mount
+
+
+def test_address_that_is_refused_is_not_the_last_of_a_name(boot_ipv6, serve, network, tree):
+    with name_server(network, "filer.example.net", SERVER, SERVER_V6):
+        guest = boot_ipv6(f"root=nfs:filer.example.net:{tree}:vers=3 {IP}:{SERVER}")
+        guest.wait_log(f"waiting for the NFS server {SERVER_V6}, refused", 60) # it comes first
+        serve(nfs.Export(tree, clients=lab.GUEST_IP))
+        guest.wait_ready(60)
+    assert f"addr={SERVER}," in root_mount(guest) + ","
+    assert "this machine cannot boot" not in guest.log()
 
 
 # ---- root=dhcp -------------------------------------------------------------------------------

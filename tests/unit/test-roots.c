@@ -187,6 +187,11 @@ TEST(version_4_is_told_our_address_and_nothing_of_locks)
 	CHECK_EQ(nfs_options_plan("", false, 0, &plan, &why), 0);
 	CHECK_EQ(nfs_options_text(&plan, "4.2", "192.0.2.1", "192.0.2.7", text), 0);
 	CHECK_STR(text, "hard,proto=tcp,vers=4.2,addr=192.0.2.1,clientaddr=192.0.2.7");
+	/* proto=tcp and an IPv6 address contradict each other, and so do two clients' addresses */
+	CHECK_EQ(nfs_options_text(&plan, "4.2", "2001:db8::1", "192.0.2.7", text), 0);
+	CHECK_STR(text, "hard,proto=tcp6,vers=4.2,addr=2001:db8::1,clientaddr=::");
+	CHECK_EQ(nfs_options_text(&plan, "3", "fe80::1%eth0", "192.0.2.7", text), 0);
+	CHECK_STR(text, "hard,proto=tcp6,nolock,vers=3,addr=fe80::1%eth0");
 }
 
 TEST(udp_is_left_to_who_asks_for_it)
