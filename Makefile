@@ -59,7 +59,7 @@ NBDCLIENT_SRC := nbdclient/main.c $(NBDCLIENT_LIB)
 
 INIT_LIB := init/ask.c init/attach.c init/blockfs.c init/blockfs-head.c init/cmdline.c init/cmdline-net.c \
 	init/dhcp.c init/exitrd.c init/firmware.c init/fsck.c init/fsck-plan.c init/hold.c init/lastwords.c \
-	init/lease.c init/machine-id.c init/modules.c init/mounts.c init/net.c init/net-card.c init/net-dhcp.c \
+	init/lease.c init/machine-id.c init/modules.c init/mountinfo.c init/mounts.c init/net.c init/net-card.c init/net-dhcp.c \
 	init/net-hunt.c init/net-keep.c init/newroot.c init/nfs.c init/nfs-options.c init/nfs-try.c \
 	init/overlay.c init/proc.c init/root-ask.c init/root-find.c init/root-spec.c init/rtnl.c init/runtime-host.c \
 	init/runtime-net.c init/runtime-units.c init/substitute.c init/uevent.c init/unmount.c init/values.c \
@@ -89,11 +89,12 @@ UNIT_TESTS := test-archive test-backoff test-blockmap test-cmdline test-cmdline-
 	test-dhcp test-elf test-ending test-epoch \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-lease test-log \
-	test-metrics test-modules test-net-card test-net-dhcp test-notify test-options test-parse test-pattern test-reply \
+	test-metrics test-modules test-mountinfo test-net-card test-net-dhcp test-notify test-options test-parse test-pattern test-reply \
 	test-request test-roots test-sandbox test-session test-session-data test-stats test-takeover \
 	test-uevent test-uri test-whoami test-wire
 UNIT_test-cmdline := $(filter init/cmdline% init/root-spec.c init/substitute.c,$(INIT_LIB))
 UNIT_test-cmdline-net := $(filter init/cmdline% init/root-spec.c,$(INIT_LIB))
+UNIT_test-mountinfo := init/mountinfo.c
 UNIT_test-roots := $(addprefix init/,blockfs-head.c fsck-plan.c machine-id.c nfs-options.c root-spec.c)
 REPORT_SRC := $(addprefix server-tools/nbdserve/,report.c report-prometheus.c service.c stats.c)
 UNIT_test-control := server-tools/nbdserve/control.c $(REPORT_SRC)

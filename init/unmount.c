@@ -5,12 +5,14 @@
  */
 #include "unmount.h"
 #include "boot.h"
+#include "mountinfo.h"
 #include "proc.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -24,7 +26,7 @@ enum {
 	SYNC_S = 15,
 	UNMOUNTS_S = 45, /* all of them */
 	UNMOUNT_S = 15,  /* one of them: a journal's last commit on a slow server */
-	MOUNTS_MAX = 256,
+	VIEW_S = 5,      /* one of what has nothing to lose */
 	ROUNDS_MAX = 4,
 };
 
@@ -55,10 +57,15 @@ enum kind {
 };
 
 struct mount_entry {
-	char where[192];
-	char device[64];
+	char *line; /* which the others point into */
+	const char *where, *device;
 	enum kind kind;
 	bool is_nfs;
+};
+
+struct mounts {
+	struct mount_entry *list;
+	size_t count;
 };
 
 static bool starts(const char *text, const char *with)
@@ -90,67 +97,121 @@ static int kind_of(const char *where, const char *type, const char *device)
 	return starts(where, OLD_ROOT) ? KIND_VIEW : -1;
 }
 
-/* Reads mountinfo, see proc(5): the mount point is the fifth field, the type behind " - ". */
-static size_t read_mounts(struct mount_entry out[static MOUNTS_MAX])
+static bool add_mount(struct mounts *m, char *line)
+{
+	struct mount_entry *longer;
+	struct mountinfo info;
+	int kind = mountinfo_parse(line, &info) ? kind_of(info.where, info.type, info.source) : -1;
+
+	if (kind < 0) {
+		free(line);
+		return true;
+	}
+	longer = reallocarray(m->list, m->count + 1, sizeof(*m->list));
+	if (longer == NULL) {
+		free(line);
+		return false;
+	}
+	m->list = longer;
+	m->list[m->count++] = (struct mount_entry){ .line = line,
+						    .where = info.where,
+						    .device = info.source,
+						    .kind = (enum kind)kind,
+						    .is_nfs = is_nfs(info.type) };
+	return true;
+}
+
+static void free_mounts(struct mounts *m)
+{
+	for (size_t i = 0; i < m->count; i++)
+		free(m->list[i].line);
+	free(m->list);
+	*m = (struct mounts){ 0 };
+}
+
+/* In the order of mounting. False, in words: there are more. */
+static bool read_mounts(struct mounts *out)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char line[1024], type[32];
-	size_t count = 0;
+	bool is_whole = f != NULL;
 
-	while (f != NULL && count < MOUNTS_MAX && fgets(line, sizeof(line), f) != NULL) {
-		struct mount_entry *m = &out[count];
-		char *source = strstr(line, " - ");
-		int kind;
+	*out = (struct mounts){ 0 };
+	while (is_whole) {
+		char *line = NULL;
+		size_t size = 0;
 
-		if (source == NULL || sscanf(line, "%*s %*s %*s %*s %191s", m->where) != 1 ||
-		    sscanf(source, " - %31s %63s", type, m->device) != 2)
-			continue;
-		kind = kind_of(m->where, type, m->device);
-		if (kind < 0)
-			continue;
-		m->kind = (enum kind)kind;
-		m->is_nfs = is_nfs(type);
-		count++;
+		errno = 0;
+		if (getline(&line, &size, f) < 0) {
+			is_whole = errno == 0;
+			free(line);
+			break;
+		}
+		is_whole = add_mount(out, line);
 	}
+	if (!is_whole)
+		log_error("shutdown: what is mounted cannot be read: %s (going on with what is "
+			  "known)",
+			  strerror(errno));
 	if (f != NULL)
 		fclose(f);
-	return count;
+	return is_whole;
 }
 
 /* ---- one action ----------------------------------------------------------------------------- */
 
 enum action {
 	ACTION_UMOUNT,
+	ACTION_DETACH,
+	ACTION_BIND,
 	ACTION_READ_ONLY,
 	ACTION_SYNC,
 };
 
-/* Runs one in a child: 0 done, else an errno; ETIMEDOUT when it hangs. */
-static int bounded(enum action what, const char *where, uint64_t until_ns)
+/* Never by PID 1 itself: on a root whose server is away, any path may be the one that sleeps. */
+static int act(enum action what, const char *where, const char *to)
+{
+	switch (what) {
+	case ACTION_UMOUNT: return umount2(where, UMOUNT_NOFOLLOW);
+	case ACTION_DETACH: return umount2(where, UMOUNT_NOFOLLOW | MNT_DETACH);
+	case ACTION_BIND: return mount(where, to, NULL, MS_BIND, NULL);
+	case ACTION_READ_ONLY: return mount(NULL, where, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+	case ACTION_SYNC: sync(); return 0;
+	}
+	return -1;
+}
+
+/*
+ * Runs one in a child: 0 done; positive: the errno of the call; negative: it has not ended,
+ * -ETIMEDOUT, or the errno of why there is no such child.
+ */
+static int bounded(enum action what, const char *where, const char *to, uint64_t until_ns)
 {
 	pid_t pid = fork();
-	int status, r = 0;
+	int status, r;
 
 	if (pid < 0)
-		return errno;
+		return -errno;
 	if (pid == 0) {
-		switch (what) {
-		case ACTION_UMOUNT: r = umount2(where, UMOUNT_NOFOLLOW); break;
-		case ACTION_READ_ONLY:
-			r = mount(NULL, where, NULL, MS_REMOUNT | MS_RDONLY, NULL);
-			break;
-		case ACTION_SYNC: sync(); break;
-		}
-		_exit(r == 0 ? 0 : errno & 0x7f);
+		r = act(what, where, to);
+		_exit(r == 0 ? 0 : errno); /* at most 133 */
 	}
-	if (proc_wait(pid, until_ns, &status) != 0)
-		return ETIMEDOUT; /* in the kernel, where no signal reaches it */
+	r = proc_wait(pid, until_ns, &status);
+	if (r < 0)
+		return r; /* in the kernel, where no signal reaches it */
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+}
+
+/* Of what bounded() returned. */
+static const char *reason(int r)
+{
+	if (r == -ETIMEDOUT)
+		return "no answer from its server";
+	return strerror(r < 0 ? -r : r);
 }
 
 bool unmount_sync(void)
 {
-	return bounded(ACTION_SYNC, "", unmount_deadline(UNMOUNTS_S, SYNC_S)) != ETIMEDOUT;
+	return bounded(ACTION_SYNC, "", NULL, unmount_deadline(UNMOUNTS_S, SYNC_S)) == 0;
 }
 
 /* ---- all of them ---------------------------------------------------------------------------- */
@@ -161,91 +222,125 @@ bool unmount_sync(void)
  */
 static void rescue_halves(void)
 {
-	static struct mount_entry mounts[MOUNTS_MAX];
-	size_t count = read_mounts(mounts);
+	struct mounts mounts;
 	char path[32];
 
-	for (size_t i = 0; i < count; i++) {
-		if (mounts[i].kind != KIND_HALF || !starts(mounts[i].where, OLD_ROOT))
+	(void)read_mounts(&mounts);
+	for (size_t i = 0; i < mounts.count; i++) {
+		const struct mount_entry *m = &mounts.list[i];
+		int r;
+
+		if (m->kind != KIND_HALF || !starts(m->where, OLD_ROOT))
 			continue;
 		snprintf(path, sizeof(path), HALVES "/%zu", i);
 		mkdir(HALVES, 0755);
 		mkdir(path, 0755);
-		if (mount(mounts[i].where, path, NULL, MS_BIND, NULL) == 0)
-			(void)umount2(mounts[i].where, MNT_DETACH);
+		r = bounded(ACTION_BIND, m->where, path, unmount_deadline(UNMOUNTS_S, VIEW_S));
+		if (r == 0)
+			r = bounded(ACTION_DETACH, m->where, NULL,
+				    unmount_deadline(UNMOUNTS_S, VIEW_S));
+		if (r != 0)
+			log_warn("shutdown: %s: cannot be moved out of the way: %s (leaving it "
+				 "there)",
+				 m->where, reason(r));
 	}
+	free_mounts(&mounts);
 }
 
-static bool has_overlay(const struct mount_entry *mounts, size_t count)
+static bool has_overlay(const struct mounts *mounts)
 {
-	for (size_t i = 0; i < count; i++)
-		if (mounts[i].kind == KIND_OVERLAY)
+	for (size_t i = 0; i < mounts->count; i++)
+		if (mounts->list[i].kind == KIND_OVERLAY)
 			return true;
 	return false;
 }
 
-/* One round over what is there, the last mounted first. */
-static void unmount_round(const struct mount_entry *mounts, size_t count, bool *has_changed,
-			  bool *is_hung)
+/* What else lies on a root with an overlay: nothing to lose, but in its way. */
+static bool detach_views(const struct mounts *mounts)
 {
-	bool keeps_halves = has_overlay(mounts, count);
+	bool has_changed = false;
 
-	for (size_t i = count; i-- > 0;) {
-		const struct mount_entry *m = &mounts[i];
+	for (size_t i = mounts->count; i-- > 0;) {
+		const struct mount_entry *m = &mounts->list[i];
 		int r;
 
-		if (m->kind == KIND_VIEW) {
-			*has_changed |= umount2(m->where, MNT_DETACH) == 0;
+		if (m->kind != KIND_VIEW)
 			continue;
+		r = bounded(ACTION_DETACH, m->where, NULL, unmount_deadline(UNMOUNTS_S, VIEW_S));
+		has_changed |= r == 0;
+		if (r < 0) {
+			log_warn("shutdown: %s: cannot be taken away: %s (going on without)",
+				 m->where, reason(r));
+			break; /* nor can the others, and they all take their time */
 		}
-		if (m->kind == KIND_HALF && keeps_halves)
+	}
+	return has_changed;
+}
+
+/*
+ * One round over what is there, the last mounted first; what something can be lost of goes before
+ * the views.
+ */
+static bool unmount_round(const struct mounts *mounts, bool *is_hung)
+{
+	bool keeps_halves = has_overlay(mounts), has_changed = false;
+
+	for (size_t i = mounts->count; i-- > 0;) {
+		const struct mount_entry *m = &mounts->list[i];
+		int r;
+
+		if (m->kind == KIND_VIEW || (m->kind == KIND_HALF && keeps_halves))
 			continue; /* the next round's */
-		r = bounded(ACTION_UMOUNT, m->where, unmount_deadline(UNMOUNTS_S, UNMOUNT_S));
-		*has_changed |= r == 0;
-		if (r == ETIMEDOUT) {
-			log_error("shutdown: %s (%s): cannot be unmounted: no answer from its "
-				  "server (what was not written yet is lost)",
-				  m->where, m->device);
+		r = bounded(ACTION_UMOUNT, m->where, NULL, unmount_deadline(UNMOUNTS_S, UNMOUNT_S));
+		has_changed |= r == 0;
+		if (r < 0) {
+			log_error("shutdown: %s (%s): cannot be unmounted: %s (what was not "
+				  "written yet is lost)",
+				  m->where, m->device, reason(r));
 			*is_hung = true;
 		}
 	}
+	return detach_views(mounts) || has_changed;
 }
 
 bool unmount_all(bool *in_use)
 {
-	static struct mount_entry mounts[MOUNTS_MAX];
-	size_t count = 0;
-	bool is_clean = true, is_hung = false;
+	struct mounts mounts;
+	bool is_clean = true, is_hung = false, has_changed = true;
 
 	if (is_alone)
 		rescue_halves();
-	for (int round = 0; round < ROUNDS_MAX; round++) {
-		bool has_changed = false;
-
-		count = read_mounts(mounts);
-		unmount_round(mounts, count, &has_changed, &is_hung);
-		if (!has_changed || is_hung)
-			break;
+	for (int round = 0; round < ROUNDS_MAX && has_changed && !is_hung; round++) {
+		(void)read_mounts(&mounts);
+		has_changed = unmount_round(&mounts, &is_hung);
+		free_mounts(&mounts);
 	}
-	count = read_mounts(mounts);
+	is_clean = read_mounts(&mounts);
 	/* The last mounted first, but an overlay before its halves. */
 	for (int pass = 0; pass < 2; pass++) {
-		for (size_t i = count; i-- > 0;) {
-			const struct mount_entry *m = &mounts[i];
+		for (size_t i = mounts.count; i-- > 0;) {
+			const struct mount_entry *m = &mounts.list[i];
 			int r;
 
 			if (m->kind == KIND_VIEW || (m->kind == KIND_HALF) != (pass == 1))
 				continue;
 			/* No journal is left open on NFS: what is written is whole. */
-			r = bounded(m->is_nfs ? ACTION_SYNC : ACTION_READ_ONLY, m->where,
+			r = bounded(m->is_nfs ? ACTION_SYNC : ACTION_READ_ONLY, m->where, NULL,
 				    unmount_deadline(UNMOUNTS_S, UNMOUNT_S));
-			log_warn("shutdown: %s (%s) is still in use (%s)", m->where, m->device,
-				 r != 0      ? "and cannot be made read-only"
-				 : m->is_nfs ? "everything is written"
-					     : "made read-only instead: everything is written");
+			if (r != 0)
+				log_warn("shutdown: %s (%s) is still in use (and cannot be made "
+					 "read-only: %s)",
+					 m->where, m->device, reason(r));
+			else
+				log_warn("shutdown: %s (%s) is still in use (%s)", m->where,
+					 m->device,
+					 m->is_nfs ? "everything is written"
+						   : "made read-only instead: everything is "
+						     "written");
 			is_clean = is_clean && r == 0;
 			*in_use = true;
 		}
 	}
+	free_mounts(&mounts);
 	return is_clean && !is_hung;
 }

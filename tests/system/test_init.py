@@ -76,6 +76,21 @@ def test_server_that_is_killed_before_the_root_is_attached_costs_only_time(
     assert " / ext" in guest.run("cat /proc/mounts")
 
 
+def test_way_out_finds_a_mount_point_with_blanks(boot, images_server, images):
+    """To the kernel's list it is my\\040disk, which nobody can unmount."""
+    guest = boot(f"root={URI} {IP} rpmdb=nbd://{lab.SERVER_IP}/rpm-{{mac}}")
+    guest.wait_ready()
+    guest.run("umount /var/lib/rpm; mount -t tmpfs tmpfs /tmp; mkdir '/tmp/my disk'; "
+              "mount /dev/nbd1 '/tmp/my disk'; echo x >'/tmp/my disk/x'")
+    guest.start("/run/initramfs/shutdown poweroff")
+    assert roots.wait_end(guest, 70)[0] == "off"
+    assert "everything is written" in guest.log()
+    assert "my" not in guest.log().split("shutdown: ")[1]
+    images_server.kill()
+    clean, text = lab.fsck_is_clean(images["rpm-" + MAC.replace(":", "-")])
+    assert clean, text
+
+
 def test_root_is_read_only_unless_rw_says_otherwise(boot, images_server):
     guest = boot(f"root={URI} {IP}")
     guest.wait_ready()
