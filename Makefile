@@ -89,12 +89,13 @@ UNIT_TESTS := test-archive test-backoff test-blockmap test-cmdline test-cmdline-
 	test-dhcp test-elf test-ending test-epoch \
 	test-handshake-client test-handshake-meta test-handshake-pair test-handshake-server \
 	test-handshake-session test-handshake-session-client test-identity test-json test-lease test-log \
-	test-metrics test-modules test-mountinfo test-net-card test-net-dhcp test-notify test-options test-parse test-pattern test-reply \
+	test-metrics test-modules test-mountinfo test-net-card test-net-dhcp test-notify test-options test-parse test-pattern test-proc test-reply \
 	test-request test-roots test-sandbox test-session test-session-data test-stats test-takeover \
 	test-uevent test-uri test-whoami test-wire
 UNIT_test-cmdline := $(filter init/cmdline% init/root-spec.c init/substitute.c,$(INIT_LIB))
 UNIT_test-cmdline-net := $(filter init/cmdline% init/root-spec.c,$(INIT_LIB))
 UNIT_test-mountinfo := init/mountinfo.c
+UNIT_test-proc := init/proc.c
 UNIT_test-roots := $(addprefix init/,blockfs-head.c fsck-plan.c machine-id.c nfs-options.c root-spec.c)
 REPORT_SRC := $(addprefix server-tools/nbdserve/,report.c report-prometheus.c service.c stats.c)
 UNIT_test-control := server-tools/nbdserve/control.c $(REPORT_SRC)

@@ -5,6 +5,7 @@
 #include "proc.h"
 #include "unmount.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -16,11 +17,13 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/wait.h>
 
 enum {
 	TOTAL_S = 60,
 	DETACH_S = 10,
 	TERM_MS = 200,
+	LOOK_MS = 100, /* at another process */
 };
 
 static bool is_init; /* else somebody calls us in a machine that runs, where others live on */
@@ -57,17 +60,53 @@ static pid_t start_watchdog(int command)
 
 /* ---- processes ------------------------------------------------------------------------------ */
 
-static bool is_spared(pid_t pid)
+/* systemd's mark of a process that the root's storage needs. */
+static bool has_mark(pid_t pid)
 {
 	char path[64], text[256];
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
 	r = fd_read_file(path, text, sizeof(text));
-	if (r <= 0 && r != -EFBIG) /* a kernel thread, or gone; a long one is cut */
+	return (r > 0 || r == -EFBIG) && text[0] == '@'; /* a long one is cut */
+}
+
+/*
+ * For a command line the kernel takes the lock of that process' memory, and one that sleeps on a
+ * dead root may hold it (docs/way-down.md). What keeps the root's storage alive never does.
+ */
+static bool is_marked(pid_t pid)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child < 0)
 		return true;
-	/* systemd's mark of a process that the root's storage needs. */
-	return text[0] == '@';
+	if (child == 0)
+		_exit(has_mark(pid) ? 1 : 0);
+	if (proc_wait(child, clock_now_ns() + LOOK_MS * CLOCK_NS_PER_MS, &status) == 0)
+		return WIFEXITED(status) && WEXITSTATUS(status) == 1;
+	kill(child, SIGKILL);
+	return false;
+}
+
+/* What proc(5) says in stat needs no such lock: the state and the flags behind the name. */
+static bool is_spared(pid_t pid)
+{
+	enum { KERNEL_THREAD = 0x00200000 /* PF_KTHREAD */ };
+	char path[64], text[1024], state;
+	const char *rest;
+	unsigned int flags;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (fd_read_file(path, text, sizeof(text)) <= 0)
+		return true; /* gone */
+	rest = strrchr(text, ')');
+	if (rest == NULL || sscanf(rest, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+		return true;
+	if ((flags & KERNEL_THREAD) != 0 || state == 'Z')
+		return true;
+	return state != 'D' && is_marked(pid);
 }
 
 /* The DHCP client and whoever else is left: they hold mounts. The watchdog is our child. */
@@ -96,7 +135,7 @@ static void detach(const char *name, bool by_force)
 	char node[32];
 	const char *argv[] = { "nbdclient", "detach", node, by_force ? "--force" : NULL, NULL };
 	const char *program = is_init ? "/bin/nbdclient" : BOOT_KEEP "/bin/nbdclient";
-	int status;
+	int status, r;
 	pid_t pid;
 
 	snprintf(node, sizeof(node), "/dev/%.16s", name);
@@ -105,9 +144,11 @@ static void detach(const char *name, bool by_force)
 		log_warn("shutdown: nbdclient cannot be started: %s", strerror(-pid));
 		return;
 	}
-	if (proc_wait(pid, unmount_deadline(TOTAL_S - 2, DETACH_S), &status) != 0) {
+	r = proc_wait(pid, unmount_deadline(TOTAL_S - 2, DETACH_S), &status);
+	if (r < 0) {
 		kill(pid, SIGKILL);
-		log_warn("shutdown: %s: detaching takes too long (going on without)", node);
+		log_warn("shutdown: %s: not detached: %s (going on without)", node,
+			 r == -ETIMEDOUT ? "it takes too long" : strerror(-r));
 	} else if (status != 0) {
 		log_warn("shutdown: %s: not detached: nbdclient: %s (going on without)", node,
 			 proc_status_text(status));

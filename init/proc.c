@@ -18,6 +18,7 @@ void proc_setup(void)
 {
 	sigset_t set;
 
+	signal(SIGCHLD, SIG_DFL); /* ignored, there is nothing to wait for (ECHILD) */
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_SETMASK, &set, NULL);

@@ -22,7 +22,10 @@ struct proc_options {
 	const char *terminal; /* a session of its own on this terminal; falls back to the console */
 };
 
-/* Blocks SIGCHLD and ignores SIGPIPE; children start without either. */
+/*
+ * Blocks SIGCHLD, which whoever has started us may have ignored, and ignores SIGPIPE; children
+ * start without either.
+ */
 void proc_setup(void);
 /* Undoes it, before the real init is executed. */
 void proc_restore(void);
