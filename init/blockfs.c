@@ -50,6 +50,11 @@ static int look(const char *device, char type[static BLOCKFS_TYPE_MAX], struct l
 	return 0;
 }
 
+const char *blockfs_error(int error)
+{
+	return error == EUCLEAN ? "the file system is damaged" : strerror(error);
+}
+
 int blockfs_make_read_only(const char *device)
 {
 	_cleanup_close_ int fd = open(device, O_RDONLY | O_CLOEXEC);
@@ -99,7 +104,7 @@ int blockfs_mount(const char *device, const char *where, const char *fstype, con
 	if (r < 0)
 		return lastwords_leave(w, NULL, "%s: cannot be mounted as %s%s%s: %s", device,
 				       out->type, data[0] != '\0' ? " with options " : "", data,
-				       strerror(-r));
+				       blockfs_error(-r));
 	out->is_ro = (flags & MS_RDONLY) != 0;
 	return 0;
 }

@@ -46,6 +46,9 @@ int blockfs_read_head(const char *device, uint8_t head[static BLOCKFS_HEAD_MAX],
  */
 int blockfs_make_read_only(const char *device) _must_check_;
 
+/* strerror() that knows what a damaged file system says (EUCLEAN); musl's does not. Pure. */
+const char *blockfs_error(int error);
+
 struct blockfs_mounted {
 	char type[BLOCKFS_TYPE_MAX];
 	bool is_ro;

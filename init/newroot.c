@@ -37,7 +37,8 @@ static int find_init(struct boot *b)
 {
 	static const char *const usual[] = { "/sbin/init", "/etc/init", "/bin/init", "/bin/sh" };
 	char real[PATH_MAX];
-	int r;
+	const char *failed = NULL;
+	int r, failure = 0;
 
 	if (b->cmdline.init != NULL) {
 		r = ask(ASK_IS_PROGRAM, b->cmdline.init, real);
@@ -51,11 +52,28 @@ static int find_init(struct boot *b)
 		return 0;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(usual); i++) {
-		if (ask(ASK_IS_PROGRAM, usual[i], real) < 0)
+		r = ask(ASK_IS_PROGRAM, usual[i], real);
+		if (r < 0) {
+			if (r != -ENOENT && r != -ENOTDIR && failure == 0) {
+				failed = usual[i];
+				failure = r;
+			}
 			continue;
+		}
+		if (failure < 0)
+			log_warn("root: %s: %s (starting %s in its place, as the kernel would)",
+				 failed, blockfs_error(-failure), usual[i]);
 		snprintf(b->real_init, sizeof(b->real_init), "%s", usual[i]);
 		return 0;
 	}
+	if (failure < 0)
+		return lastwords_leave(
+			&b->words,
+			failure == -EACCES && b->root.kind == ROOT_NFS
+				? "may this machine's root user read it? On the server: "
+				  "no_root_squash in /etc/exports, and the file's mode"
+				: NULL,
+			"%s of the root (%s): %s", failed, b->root_name, blockfs_error(-failure));
 	return lastwords_leave(
 		&b->words,
 		"is it the right export? Look at the image on the server: it must "

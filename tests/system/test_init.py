@@ -169,6 +169,18 @@ def test_shell_comes_after_a_minute_without_a_server_when_it_was_asked_for(boot,
     assert "[attach]" in guest.log()
 
 
+def test_init_that_cannot_be_started_is_told_with_its_reason(boot, images_server, images):
+    """And not asked whether it is the right export. The same folder leads to all the others, too."""
+    for name in ("sbin", "bin"):
+        roots.debugfs(images["root"], f"sif {name} block[0] 0xfffffff0")
+    guest = boot(f"root={URI} {IP}")
+    guest.wait_log("this machine cannot boot", 30)
+    lab.wait_until(lambda: "next:" in guest.log(), 5, "the last words' end")
+    assert "/sbin/init" in guest.log() and "right export" not in guest.log()
+    assert "the file system is damaged" in " ".join(
+        line.split("nbdroot: |", 1)[-1].strip() for line in guest.log().splitlines())
+
+
 def test_image_without_an_init_gets_last_words(boot, network, tmp_path):
     image = lab.make_image(tmp_path / "empty.img", "16M")
     server = lab.Server(network, {"root": image})
