@@ -3,6 +3,7 @@
 #include "ask.h"
 #include "boot.h"
 #include "proc.h"
+#include "wait.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -10,6 +11,8 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+
+enum { LOOK_MS = 1000 };
 
 static int make_folders(const char *path)
 {
@@ -71,6 +74,7 @@ int ask(enum ask_question q, const char *path, char real[static PATH_MAX])
 		char real[PATH_MAX];
 	} reply = { .result = -EIO };
 	int ends[2], status, r;
+	struct wait w;
 	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC) != 0)
@@ -90,10 +94,16 @@ int ask(enum ask_question q, const char *path, char real[static PATH_MAX])
 		_exit(fd_write_all(ends[1], &reply, sizeof(reply)) == 0 ? 0 : 1);
 	}
 	close(ends[1]);
-	r = fd_read_all(ends[0], &reply, sizeof(reply));
+	/* What it says fits into the pipe: it can end before it is heard. */
+	wait_start(&w);
+	while ((r = proc_wait(pid, clock_now_ns() + LOOK_MS * CLOCK_NS_PER_MS, &status)) ==
+	       -ETIMEDOUT)
+		wait_say(&w, "root", "the root's file system", path, "is its server there?");
+	if (r == 0)
+		r = fd_read_all(ends[0], &reply, sizeof(reply));
 	close(ends[0]);
-	if (proc_wait(pid, CLOCK_NEVER, &status) != 0 || r < 0)
-		return r < 0 ? r : -ECHILD;
+	if (r < 0)
+		return r;
 	memcpy(real, reply.real, PATH_MAX);
 	return reply.result;
 }

@@ -3,6 +3,7 @@
 #include "fsck.h"
 #include "blockfs.h"
 #include "proc.h"
+#include "wait.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -16,8 +17,7 @@
 #define E2FSCK "/sbin/e2fsck"
 
 enum {
-	SAY_FIRST_S = 3,
-	SAY_EVERY_S = 10,
+	LOOK_MS = 1000,
 	LINES_MAX = 20, /* of what e2fsck says: the rest is more of the same */
 	TEXT_MAX = 8192,
 };
@@ -53,8 +53,7 @@ static int run(const char *device, enum fsck_plan plan, char last[static LASTWOR
 {
 	const char *argv[] = { "e2fsck", plan == FSCK_FORCE ? "-fp" : "-p", device, NULL };
 	_cleanup_close_ int out = memfd_create("e2fsck", MFD_CLOEXEC);
-	uint64_t since_ns = clock_now_ns();
-	unsigned int next_s = SAY_FIRST_S;
+	struct wait w;
 	int status = 0, r;
 	pid_t pid;
 
@@ -64,10 +63,10 @@ static int run(const char *device, enum fsck_plan plan, char last[static LASTWOR
 			 &(struct proc_options){ .stdout_fd = out, .stderr_fd = out });
 	if (pid < 0)
 		return (int)pid;
-	while ((r = proc_wait(pid, since_ns + next_s * CLOCK_NS_PER_S, &status)) == -ETIMEDOUT) {
-		log_info("%s: waiting for e2fsck, %u s", device, next_s);
-		next_s = next_s < SAY_EVERY_S ? SAY_EVERY_S : next_s + SAY_EVERY_S;
-	}
+	wait_start(&w);
+	while ((r = proc_wait(pid, clock_now_ns() + LOOK_MS * CLOCK_NS_PER_MS, &status)) ==
+	       -ETIMEDOUT)
+		wait_say(&w, device, "e2fsck", "at work", NULL);
 	tell(device, out, last);
 	if (r < 0)
 		return r;

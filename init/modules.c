@@ -2,6 +2,7 @@
 /* See modules.h. */
 #include "modules.h"
 #include "uevent.h"
+#include "wait.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -9,6 +10,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <libkmod.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -20,7 +22,11 @@
  */
 #define NBD_OPTIONS "nbds_max=0 max_part=0"
 
-enum { SEEN_MAX = 4096 };
+enum {
+	SEEN_MAX = 4096,
+	BATCH_MAX = 2 * UEVENT_MAX, /* aliases that are loaded by one child */
+	LOOK_MS = 1000,
+};
 
 static struct {
 	struct kmod_ctx *ctx;
@@ -231,22 +237,63 @@ int modules_uevent_fd(void)
 	return state.uevent_fd > 0 ? state.uevent_fd : -1;
 }
 
+/* Aliases, each ended by a NUL; and whatever else there is. */
+static void load_batch(const char *batch, size_t size, bool has_lost_some)
+{
+	for (const char *alias = batch; alias < batch + size; alias += strlen(alias) + 1)
+		if (load(alias, NULL, KMOD_PROBE_APPLY_BLACKLIST) < 0)
+			log_debug("modules: nothing for %s", alias);
+	if (has_lost_some)
+		coldplug(false);
+	log_loaded();
+}
+
+/*
+ * A driver's probe may take as long as it likes, for a GPU's firmware, say: who waits for a card
+ * does not wait for that, nor does the card's driver wait for another's.
+ */
+static void load_in_child(const char *batch, size_t size, bool has_lost_some)
+{
+	pid_t pid;
+
+	if (size == 0 && !has_lost_some)
+		return;
+	pid = fork();
+	if (pid == 0) {
+		load_batch(batch, size, has_lost_some);
+		_exit(0);
+	}
+	if (pid < 0)
+		load_batch(batch, size, has_lost_some);
+}
+
 void modules_on_uevents(void)
 {
+	static char batch[BATCH_MAX];
 	char data[UEVENT_MAX];
+	bool has_lost_some = false;
+	size_t used = 0;
 	struct uevent e;
 
 	while (state.uevent_fd > 0 && uevent_read(state.uevent_fd, data, sizeof(data), &e)) {
+		size_t size;
+
 		if (!open_tree())
 			continue;
-		if (e.action == NULL) { /* some were lost */
-			coldplug(false);
+		if (e.action == NULL)
+			has_lost_some = true;
+		if (e.action == NULL || strcmp(e.action, "add") != 0 || e.modalias == NULL ||
+		    !is_new_alias(e.modalias))
 			continue;
+		size = strlen(e.modalias) + 1;
+		if (size > sizeof(batch) - used) { /* UEVENT_MAX is less than half of it */
+			load_in_child(batch, used, false);
+			used = 0;
 		}
-		if (strcmp(e.action, "add") == 0 && e.modalias != NULL)
-			(void)load_alias(e.modalias);
+		memcpy(batch + used, e.modalias, size);
+		used += size;
 	}
-	log_loaded();
+	load_in_child(batch, used, has_lost_some);
 }
 
 /* Whether a file of /proc has the word at the end of one of its lines. */
@@ -272,14 +319,27 @@ static bool has_line_ending_in(const char *path, const char *word)
 /* What the child loads first, in this order. */
 enum { CHILD_NBD = 1, CHILD_FILESYSTEMS = 2 };
 
-/* Until it has done that, or has ended: it may be loading just what we want. */
+/*
+ * Until it has done that, or has ended: it may be loading just what we want. A driver that does not
+ * come back is beyond help, but a person can read which wait this is.
+ */
 static void wait_for_child(unsigned int what)
 {
+	struct wait w;
 	char byte;
 
+	wait_start(&w);
 	while (state.has_child && state.child_done < what) {
-		ssize_t n = read(state.child_fd, &byte, 1);
+		struct pollfd p = { .fd = state.child_fd, .events = POLLIN };
+		ssize_t n;
 
+		if (poll(&p, 1, LOOK_MS) <= 0) {
+			wait_say(&w, "modules",
+				 what == CHILD_NBD ? "the nbd driver" : "file systems", "loading",
+				 "the kernel's messages above may say what keeps them");
+			continue;
+		}
+		n = read(state.child_fd, &byte, 1);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n > 0) {

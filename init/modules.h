@@ -28,7 +28,7 @@ int modules_up(struct boot *b) _must_check_;
 /* A descriptor that is readable when a device has appeared; -1: there is none. */
 int modules_uevent_fd(void);
 
-/* Loads what the devices ask for that have appeared since. Does not wait. */
+/* Has a child load what the devices ask for that have appeared since. Does not wait. */
 void modules_on_uevents(void);
 
 /* Waits for the nbd driver from the background. 0, or LASTWORDS_FAILED. */

@@ -5,6 +5,7 @@
 #include "nfs-try.h"
 #include "proc.h"
 #include "root-ask.h"
+#include "wait.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -19,8 +20,6 @@
 #include <sys/statfs.h>
 
 enum {
-	SAY_FIRST_S = 3,
-	SAY_EVERY_S = 10,
 	LOOK_MS = 200,
 	AGAIN_MS = 1000,
 	/*
@@ -33,34 +32,34 @@ enum {
 
 /* One wait, from the first try to the last. */
 struct waiting {
-	uint64_t since_ns, said_ns;
-	char said[NFS_WHY_MAX + NFS_ADDRESS_MAX];
+	struct wait wait;
+	char ended[NFS_WHY_MAX + NFS_ADDRESS_MAX]; /* how the last try did */
 };
 
-static unsigned int waited_s(const struct waiting *w)
+static void say(struct waiting *w, const struct nfs_try *t, const char *state)
 {
-	return (unsigned int)((clock_now_ns() - w->since_ns) / CLOCK_NS_PER_S);
+	char what[32 + NFS_ADDRESS_MAX];
+
+	snprintf(what, sizeof(what), "the NFS server %.*s", NFS_ADDRESS_MAX - 1,
+		 t->address[0] != '\0' ? t->address : t->server);
+	wait_say(&w->wait, "root", what, state, NULL);
 }
 
-/* What is waited for: after 3 s, then every 10 s or when it changes. */
-static void say(struct waiting *w, const struct nfs_try *t, const char *why)
+/* That one more try has failed is news only if it did so in another way. */
+static void say_ended(struct waiting *w, const struct nfs_try *t)
 {
-	char what[sizeof(w->said)];
-	const char *address = t->address[0] != '\0' ? t->address : t->server;
-	uint64_t now = clock_now_ns();
+	char ended[sizeof(w->ended)];
 
-	snprintf(what, sizeof(what), "%.*s, %s", NFS_ADDRESS_MAX - 1, address, why);
-	if (now - w->since_ns < SAY_FIRST_S * CLOCK_NS_PER_S ||
-	    (strcmp(what, w->said) == 0 && now - w->said_ns < SAY_EVERY_S * CLOCK_NS_PER_S))
-		return;
-	log_warn("root: waiting for the NFS server %s, %u s", what, waited_s(w));
-	snprintf(w->said, sizeof(w->said), "%s", what);
-	w->said_ns = now;
+	snprintf(ended, sizeof(ended), "%s %s", t->address, t->why);
+	if (strcmp(ended, w->ended) != 0)
+		wait_has_changed(&w->wait);
+	memcpy(w->ended, ended, sizeof(ended));
+	say(w, t, t->why);
 }
 
 static bool is_out_of_patience(const struct boot *b, const struct waiting *w)
 {
-	return b->cmdline.wants_shell && waited_s(w) >= BOOT_PATIENCE_S;
+	return b->cmdline.wants_shell && wait_s(&w->wait) >= BOOT_PATIENCE_S;
 }
 
 /* ---- one try -------------------------------------------------------------------------------- */
@@ -228,9 +227,10 @@ static void name_client(const struct boot *b)
 /* Until it is mounted or refused. t is in memory that the children share. */
 static int mount_it(struct boot *b, struct nfs_try *t)
 {
-	struct waiting w = { .since_ns = clock_now_ns() };
+	struct waiting w = { .ended = "" };
 	const struct nfs_try fresh = *t;
 
+	wait_start(&w.wait);
 	for (;;) {
 		*t = fresh;
 		if (try_once(b, t, &w) != 0)
@@ -242,10 +242,10 @@ static int mount_it(struct boot *b, struct nfs_try *t)
 		if (is_out_of_patience(b, &w))
 			return lastwords_leave(&b->words, NULL, "NFS server %s: %s after %u s",
 					       t->address[0] != '\0' ? t->address : t->server,
-					       t->why, waited_s(&w));
+					       t->why, wait_s(&w.wait));
 		if (root_has_moved(b))
 			return ROOT_E_MOVED;
-		say(&w, t, t->why);
+		say_ended(&w, t);
 		proc_sleep_ms(AGAIN_MS);
 	}
 }

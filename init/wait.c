@@ -19,6 +19,12 @@ unsigned int wait_s(const struct wait *w)
 	return (unsigned int)((clock_now_ns() - w->since_ns) / CLOCK_NS_PER_S);
 }
 
+void wait_has_changed(struct wait *w)
+{
+	if (wait_s(w) >= said_at_s[0])
+		w->next_ns = w->since_ns;
+}
+
 bool wait_is_due(const struct wait *w)
 {
 	return clock_now_ns() >= w->next_ns;

@@ -21,6 +21,9 @@ void wait_start(struct wait *w);
 /* How long it has lasted. */
 unsigned int wait_s(const struct wait *w);
 
+/* How it is has changed: due at once, unless nothing was to be said so far. */
+void wait_has_changed(struct wait *w);
+
 /* Whether it is time to say so. Only asking changes nothing. */
 bool wait_is_due(const struct wait *w);
 

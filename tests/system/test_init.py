@@ -91,6 +91,24 @@ def test_way_out_finds_a_mount_point_with_blanks(boot, images_server, images):
     assert clean, text
 
 
+def test_root_that_does_not_answer_while_it_is_looked_at_is_waited_for_in_words(
+        network, initrd, images, images_server, tmp_path):
+    """Between the steps mount and switch, where a shell stands that leaves after some seconds."""
+    roots.debugfs(images["root"], "mkdir /etc") # whose block nobody has read by then
+    first = initrd.read_bytes()
+    (tmp_path / "initrd").write_bytes(first + b"\0" * (-len(first) % 4) + lab.cpio_archive(
+        [("etc/profile", 0o100644, b"sleep 5; exit\n")]))
+    guest = lab.Guest(network, initrd=tmp_path / "initrd", append=f"root={URI} {IP} rd.break=switch")
+    try:
+        guest.wait_log('a shell before the step "switch"', 30)
+        images_server.kill()
+        guest.wait_log("root: waiting for the root's file system, /", 60)
+        images_server.start()
+        guest.wait_ready(60)
+    finally:
+        guest.close()
+
+
 def test_root_is_read_only_unless_rw_says_otherwise(boot, images_server):
     guest = boot(f"root={URI} {IP}")
     guest.wait_ready()
