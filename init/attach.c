@@ -254,8 +254,11 @@ static int attach_one(struct boot *b, size_t index)
 			snprintf(said.last, sizeof(said.last),
 				 "nbdclient ended without a word (%s)", proc_status_text(status));
 		/* 2: the URI makes no sense; 126, 127: it could not even be executed. */
-		if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) > 125))
-			return lastwords_leave_final(&b->words, NULL, "%s: %s", d->uri, said.last);
+		if (WIFEXITED(status) && (WEXITSTATUS(status) == 2 || WEXITSTATUS(status) > 125)) {
+			(void)lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
+			b->words.is_final = d->role != BOOT_IS_ROOT || !root_is_by_dhcp(b);
+			return LASTWORDS_FAILED;
+		}
 		if (b->cmdline.wants_shell && wait_s(&w) >= BOOT_PATIENCE_S)
 			return lastwords_leave(&b->words, NULL, "%s: %s", d->uri, said.last);
 		/* Refused: perhaps an export that is yet to be made. The same words only once. */

@@ -155,21 +155,24 @@ static const char *refusal_hint(const struct nfs_try *t)
 static int leave_refusal(struct boot *b, const struct nfs_try *t)
 {
 	char list[200] = "";
-	bool is_final = true;
+	bool is_bad_options = true;
 	size_t used = 0;
 
 	for (size_t i = 0; i < t->plan.versions_count; i++) {
 		if (t->errors[i] == 0 || used >= sizeof(list))
 			continue;
-		is_final = is_final && t->errors[i] == EINVAL; /* the options, which stay */
+		is_bad_options = is_bad_options && t->errors[i] == EINVAL;
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%sversion %s: %s",
 					 used > 0 ? "; " : "", t->plan.versions[i],
 					 strerror(t->errors[i]));
 	}
-	if (is_final)
-		return lastwords_leave_final(&b->words, refusal_hint(t),
-					     "the kernel does not mount %s with these options: %s",
-					     b->root_name, list);
+	if (is_bad_options) {
+		(void)lastwords_leave(&b->words, refusal_hint(t),
+				      "the kernel does not mount %s with these options: %s",
+				      b->root_name, list);
+		b->words.is_final = !root_is_by_dhcp(b);
+		return LASTWORDS_FAILED;
+	}
 	return lastwords_leave(&b->words, refusal_hint(t),
 			       "the NFS server does not let %s be mounted by %s: %s", b->root_name,
 			       t->client, list);
@@ -270,11 +273,13 @@ int nfs_mount_root(struct boot *b, const char *where, unsigned long flags)
 			       .client = b->net.address[0] != '\0' ? b->net.address : "0.0.0.0" };
 
 	r = 0;
-	if (nfs_options_plan(root->options, root->is_nfs4, flags, &t->plan, &problem) != 0)
-		r = lastwords_leave_final(
-			&b->words, "correct the options behind the root's path, or rootflags=",
-			"NFS root %s, options \"%.100s\": %s", b->root_name, root->options,
-			problem);
+	if (nfs_options_plan(root->options, root->is_nfs4, flags, &t->plan, &problem) != 0) {
+		r = lastwords_leave(&b->words,
+				    "correct the options behind the root's path, or rootflags=",
+				    "NFS root %s, options \"%.100s\": %s", b->root_name,
+				    root->options, problem);
+		b->words.is_final = !root_is_by_dhcp(b);
+	}
 	if (r == 0)
 		r = load_modules(b, &t->plan);
 	if (r == 0) {

@@ -18,10 +18,12 @@ enum {
 };
 
 /* The root of the command line has a gap, which the lease fills. */
-static bool is_by_dhcp(const struct boot *b)
+bool root_is_by_dhcp(const struct boot *b)
 {
 	const struct root_spec *said = &b->cmdline.root;
 
+	if (b->net.ip == NULL || b->net.ip->how != CMDLINE_IP_DHCP)
+		return false;
 	return said->kind == ROOT_DHCP ||
 	       (said->kind == ROOT_NFS && (said->path[0] == '\0' || said->server[0] == '\0'));
 }
@@ -90,7 +92,7 @@ bool root_ask(struct boot *b)
 	struct lease lease;
 
 	b->root_asked_ns = clock_now_ns();
-	if (is_first || !is_by_dhcp(b) || b->net.ip == NULL || b->net.ip->how != CMDLINE_IP_DHCP ||
+	if (is_first || !root_is_by_dhcp(b) ||
 	    lease_read(BOOT_STATE, b->net.interface, &lease) != 0)
 		return false;
 	ask(b, &lease);

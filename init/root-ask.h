@@ -13,6 +13,9 @@ enum {
 	ROOT_E_MOVED = 2, /* beside LASTWORDS_FAILED: a wait that root_has_moved() has ended */
 };
 
+/* Whether DHCP names the root, or a part of it: then nothing that is wrong with it is final. */
+bool root_is_by_dhcp(const struct boot *b);
+
 /*
  * Has the lease of the root's card say what the DHCP servers say now, for which it waits 5 s at
  * most. True: that is something else than before, and b->root_name is "": root_find() comes next.

@@ -131,6 +131,8 @@ static int replace_placeholders(struct boot *b, const struct values *values, cha
 
 	if (r == 0)
 		memcpy(text, whole, strlen(whole) + 1);
+	else
+		b->words.is_final = !root_is_by_dhcp(b);
 	return r;
 }
 

@@ -274,6 +274,8 @@ def test_answer_without_a_root_path_is_taken_when_there_is_no_better_one(boot, n
     (None, "gives no root path"),
     (b"iscsi:192.0.2.1::::iqn.2001-04.com.example", "not a root"),
     (b"nbd:10.77.0.1:nosuch", "no such export"),
+    (b"nbd:10.77.0.1:root-{uuid}", "this machine has no {uuid}"),
+    (b"nbd://10.77.0.1:99999/root", "the port is not a number"),
     (b"nbd:10.77.0.9:root", "waiting for the NBD server 10.77.0.9"),
     (b"nbd:10.77.0.1:empty", "this machine cannot boot"),
 ])

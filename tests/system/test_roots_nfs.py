@@ -303,6 +303,8 @@ def test_nbd_root_by_dhcp(boot, images_server, udhcpd, root_path):
 
 @pytest.mark.parametrize("wrong, words", [
     (f"{SERVER}:/nowhere", "this machine cannot boot"),
+    (f"{SERVER}:/nowhere,nonsense", "Invalid argument"),
+    (f"{SERVER}:/nowhere,vers=7", "a version of NFS"),
     ("10.77.0.9:/nowhere", "waiting for the NFS server 10.77.0.9"),
 ])
 def test_nfs_root_that_is_corrected_on_the_dhcp_server_is_mounted_without_a_restart(
