@@ -102,10 +102,13 @@ static int mount_plain(struct boot *b, const char *where, unsigned long flags)
 				strerror(-r));
 	}
 	r = fsck_device(b, "/dev/nbd0");
-	if (r == 0)
-		r = blockfs_mount("/dev/nbd0", where, d->fstype, d->options, flags, &m, &b->words);
 	if (r != 0)
 		return r;
+	r = blockfs_mount("/dev/nbd0", where, d->fstype, d->options, flags, &m, &b->words);
+	if (r != 0) { /* its type and its options may have come by DHCP */
+		b->words.is_final = b->words.is_final && !root_is_by_dhcp(b);
+		return r;
+	}
 	d->is_mounted = true;
 	log_info("root: /dev/nbd0 (%s, %s)", m.type, m.is_ro ? "read-only" : "read-write");
 	return 0;

@@ -278,6 +278,7 @@ def test_answer_without_a_root_path_is_taken_when_there_is_no_better_one(boot, n
     (b"nbd://10.77.0.1:99999/root", "the port is not a number"),
     (b"nbd:10.77.0.9:root", "waiting for the NBD server 10.77.0.9"),
     (b"nbd:10.77.0.1:empty", "this machine cannot boot"),
+    (b"nbd:10.77.0.1:root:ext9", "this machine cannot boot"),
 ])
 def test_root_path_that_is_corrected_on_the_server_is_seen_without_a_restart(
         boot, network, images, tmp_path, serve, wrong, words):
