@@ -228,6 +228,24 @@ static bool wait_for_node(const char *node, uint64_t *bytes)
 	return false;
 }
 
+static int detach_root(struct boot *b)
+{
+	const char *argv[] = { "nbdclient", "detach", "/dev/nbd0", NULL };
+	uint64_t until_ns = clock_now_ns() + DETACH_S * CLOCK_NS_PER_S;
+	struct boot_device *d = &b->devices[0];
+	int status = -1;
+	pid_t pid;
+
+	pid = proc_spawn(NBDCLIENT, argv, &(struct proc_options){ 0 });
+	if (pid < 0 || proc_wait(pid, until_ns, &status) != 0 || status != 0)
+		return lastwords_leave(&b->words, "restart this machine",
+				       "the DHCP server names another root now, but %s cannot be "
+				       "given up",
+				       d->uri);
+	d->is_attached = false;
+	return 0;
+}
+
 static int attach_one(struct boot *b, size_t index)
 {
 	struct boot_device *d = &b->devices[index];
@@ -270,6 +288,11 @@ static int attach_one(struct boot *b, size_t index)
 		proc_sleep_ms(RETRY_S * 1000);
 	}
 	d->is_attached = true;
+	if (d->role == BOOT_IS_ROOT && b->root_name[0] == '\0') { /* given up a moment too late */
+		int r = detach_root(b);
+
+		return r == 0 ? ROOT_E_MOVED : r;
+	}
 	if (!wait_for_node(node, &bytes))
 		return lastwords_leave(
 			&b->words, NULL,
@@ -311,23 +334,15 @@ int attach_all(struct boot *b)
 
 int attach_root_anew(struct boot *b)
 {
-	const char *argv[] = { "nbdclient", "detach", "/dev/nbd0", NULL };
 	struct boot_device *d = &b->devices[0];
 	bool was_nbd = b->devices_count > 0 && d->role == BOOT_IS_ROOT;
 	struct values values;
-	int status = -1, r;
-	pid_t pid;
+	int r;
 
 	if (was_nbd && d->is_attached) {
-		uint64_t until_ns = clock_now_ns() + DETACH_S * CLOCK_NS_PER_S;
-
-		pid = proc_spawn(NBDCLIENT, argv, &(struct proc_options){ 0 });
-		if (pid < 0 || proc_wait(pid, until_ns, &status) != 0 || status != 0)
-			return lastwords_leave(&b->words, "restart this machine",
-					       "the DHCP server names another root now, but %s "
-					       "cannot be given up",
-					       b->devices[0].uri);
-		d->is_attached = false;
+		r = detach_root(b);
+		if (r != 0)
+			return r;
 	}
 	do {
 		values_read(b, &values);

@@ -102,10 +102,9 @@ static int mount_plain(struct boot *b, const char *where, unsigned long flags)
 				strerror(-r));
 	}
 	r = fsck_device(b, "/dev/nbd0");
-	if (r != 0)
-		return r;
-	r = blockfs_mount("/dev/nbd0", where, d->fstype, d->options, flags, &m, &b->words);
-	if (r != 0) { /* its type and its options may have come by DHCP */
+	if (r == 0)
+		r = blockfs_mount("/dev/nbd0", where, d->fstype, d->options, flags, &m, &b->words);
+	if (r != 0) { /* which export it is, and its options, may have come by DHCP */
 		b->words.is_final = b->words.is_final && !root_is_by_dhcp(b);
 		return r;
 	}
@@ -248,12 +247,14 @@ int newroot_mount(struct boot *b)
 		(void)root_ask(b); /* a root by DHCP may be another by now */
 	do {
 		r = b->root_name[0] == '\0' ? attach_root_anew(b) : 0;
-		if (r == 0 && !b->is_root_mounted)
+		/* Once: what is mounted in it is in the way of letting it go. */
+		if (r == 0 && !b->is_root_mounted) {
 			r = mount_root(b);
-		if (r == 0)
-			r = find_init(b);
-		if (r == 0)
-			r = check_moves(b);
+			if (r == 0)
+				r = find_init(b);
+			if (r == 0)
+				r = check_moves(b);
+		}
 		b->is_root_refused = r != 0;
 		if (r != 0)
 			unmount_root(b);

@@ -56,10 +56,15 @@ static bool hear(struct net_dhcp *d, const struct lease *lease, const char *card
 	return has_any;
 }
 
-static bool is_same_root(const struct lease *a, const struct lease *b)
+/* What of the leases the root is made of: their servers' addresses too if it is on NFS
+ * (root-find.h). */
+static bool is_same_root(const struct boot *b, const struct lease *one, const struct lease *other)
 {
-	return strcmp(a->root_path, b->root_path) == 0 &&
-	       strcmp(a->next_server, b->next_server) == 0 && strcmp(a->server, b->server) == 0;
+	if (strcmp(one->root_path, other->root_path) != 0)
+		return false;
+	return (b->root.kind != ROOT_NFS && b->cmdline.root.kind != ROOT_NFS) ||
+	       (strcmp(one->next_server, other->next_server) == 0 &&
+		strcmp(one->server, other->server) == 0);
 }
 
 /* Has the lease say what the DHCP servers say now, if one answers. */
@@ -68,7 +73,7 @@ static void ask(struct boot *b, struct lease *lease)
 	const char *name = b->net.interface;
 	struct net_dhcp d;
 	struct net_card card;
-	struct lease now;
+	struct lease now, current;
 	uint32_t address;
 	bool has_answer;
 
@@ -77,8 +82,13 @@ static void ask(struct boot *b, struct lease *lease)
 		return;
 	has_answer = hear(&d, lease, name, &now);
 	net_dhcp_stop(&d);
-	if (!has_answer || is_same_root(lease, &now))
+	if (!has_answer || is_same_root(b, lease, &now))
 		return;
+	/* udhcpc may have another address by now, or none. */
+	if (lease_read(BOOT_STATE, name, &current) != 0 ||
+	    strcmp(current.address, lease->address) != 0)
+		return;
+	*lease = current;
 	memcpy(lease->root_path, now.root_path, sizeof(now.root_path));
 	memcpy(lease->next_server, now.next_server, sizeof(now.next_server));
 	memcpy(lease->server, now.server, sizeof(now.server));
@@ -98,7 +108,7 @@ bool root_ask(struct boot *b)
 	ask(b, &lease);
 	b->root_asked_ns = clock_now_ns();
 	/* udhcpc, too, may have heard of it. */
-	if (is_same_root(&lease, &b->root_lease))
+	if (is_same_root(b, &lease, &b->root_lease))
 		return false;
 	log_info("root: the DHCP server says something else now (looking for the root anew)");
 	b->root_name[0] = '\0';

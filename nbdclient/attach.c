@@ -13,6 +13,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -68,16 +69,42 @@ static int wait_for_child(pid_t child, int fd)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+static volatile sig_atomic_t background;
+
+/* Who gives up on us means the one that attaches. If it has done that by now, it stays. */
+static void pass_on(int number)
+{
+	(void)number;
+	kill((pid_t)background, SIGTERM);
+}
+
+static void pass_on_signals(pid_t child)
+{
+	const struct sigaction action = { .sa_handler = pass_on, .sa_flags = SA_RESTART };
+
+	background = child;
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+}
+
 /* The parent stays until the device is attached; returns in the child only, or with -errno. */
 static int go_to_background(int *exit_status)
 {
+	sigset_t stops, before_fork;
 	int fds[2];
 	pid_t child;
 
 	*exit_status = -1;
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return -errno;
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGINT);
+	sigprocmask(SIG_BLOCK, &stops, &before_fork);
 	child = fork();
+	if (child > 0)
+		pass_on_signals(child);
+	sigprocmask(SIG_SETMASK, &before_fork, NULL);
 	if (child < 0)
 		return -errno;
 	if (child > 0) {

@@ -299,7 +299,28 @@ def test_root_path_that_is_corrected_on_the_server_is_seen_without_a_restart(
         assert "nbd:10.77.0.1:root" in lease(guest, "vec0")["root_path"]
         # the lease is the first one, and stays udhcpc's
         assert guest.run("ip -4 addr show vec0").count("inet ") == 1
-        assert server.of_type(dhcp.DISCOVER) and not server.of_type(dhcp.REQUEST)
+        asked_at = server.of_type(dhcp.DISCOVER)[0]["at"]
+        assert not [m for m in server.of_type(dhcp.REQUEST) if m["at"] > asked_at]
+    finally:
+        nbd.close()
+
+
+def test_root_path_that_is_corrected_while_the_server_is_down(boot, network, images, tmp_path, serve):
+    """Of the client that waited for the old one nothing is left when the server comes."""
+    nbd = lab.Server(network, {"root": images["root"],
+                               "empty": lab.make_image(tmp_path / "empty.img", "16M")})
+    try:
+        server = serve(options={17: b"nbd:10.77.0.1:empty"})
+        guest = boot("root=dhcp")
+        guest.wait_log("waiting for the NBD server 10.77.0.1", 40)
+        server.close()
+        serve(options={17: b"nbd:10.77.0.1:root"})
+        guest.wait_log("looking for the root anew", 60)
+        nbd.start()
+        guest.wait_ready(60)
+        assert re.search(r"/dev/nbd0: attached to nbd://10\.77\.0\.1(:10809)?/root,", guest.log())
+        assert guest.run("grep -l '/[e]mpty' /proc/[0-9]*/cmdline; true") == ""
+        assert "attached already" not in guest.log()
     finally:
         nbd.close()
 
