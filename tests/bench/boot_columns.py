@@ -26,7 +26,8 @@ GIVES_UP = (r"(\(initramfs\)|Entering emergency mode|for maintenance|end Kernel 
 
 KERNEL_S = 120      # from power to /init
 BOOT_S = 300        # from /init to a login
-RECOVERY_S = 180    # for all that has to come after a fault
+RECOVERY_S = 120    # for what has to come after a fault; a login needs more
+LOGIN_S = 180
 QUICK_S = 5         # in which the first write has to be answered when the server is back
 OFF_S = 120         # then it is taken to hang
 GONE_S = 60         # the same with its server gone for good
@@ -248,7 +249,7 @@ def kill_at_mount(run):
     time.sleep(10)
     run.start_server()
     try:
-        run.reach(LOGIN, RECOVERY_S, "login", number)
+        run.reach(LOGIN, LOGIN_S, "login", number)
     except Failed as e:
         raise Failed(f"{e}{run.stuck()}, {len(run.errors())} I/O errors") from e
     run.figures["login_s"] = time.monotonic() - run.up_at
