@@ -154,12 +154,5 @@ def images_server(network, images):
 
 @pytest.fixture
 def boot(network, initrd):
-    guests = []
-
-    def start(append):
-        guests.append(lab.Guest(network, initrd=initrd, append=append))
-        return guests[-1]
-
-    yield start
-    for guest in guests:
-        guest.close()
+    with lab.booting(network, initrd) as start:
+        yield start

@@ -191,6 +191,29 @@ def uml_modules():
     return trees[-1]
 
 
+def add_to_initrd(initrd, path, entries):
+    """Writes an initramfs with a second archive behind it, as an administrator may append one."""
+    first = initrd.read_bytes()
+    path.write_bytes(first + b"\0" * (-len(first) % 4) + cpio_archive(entries))
+    return path
+
+
+@contextlib.contextmanager
+def booting(network, initrd):
+    """start(append) boots a guest of this initramfs; all are ended at the end."""
+    guests = []
+
+    def start(append):
+        guests.append(Guest(network, initrd=initrd, append=append))
+        return guests[-1]
+
+    try:
+        yield start
+    finally:
+        for guest in guests:
+            guest.close()
+
+
 class Guest:
     """
     A User-Mode Linux machine; run() gives it shell commands, start() leaves them running. Its

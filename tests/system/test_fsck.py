@@ -19,27 +19,16 @@ E2FSCK = pathlib.Path("/sbin/e2fsck.static")
 
 @pytest.fixture(scope="session")
 def initrd_with_e2fsck(initrd, tmp_path_factory):
-    """The initramfs, and an archive behind it, as an administrator may append one."""
     if not E2FSCK.exists():
         pytest.skip("e2fsck-static is not installed (make deps)")
-    first = initrd.read_bytes()
-    path = tmp_path_factory.mktemp("fsck") / "initrd"
-    path.write_bytes(first + b"\0" * (-len(first) % 4) + lab.cpio_archive(
-        [("sbin", 0o040755), ("sbin/e2fsck", 0o100755, E2FSCK.read_bytes())]))
-    return path
+    return lab.add_to_initrd(initrd, tmp_path_factory.mktemp("fsck") / "initrd", [
+        ("sbin", 0o040755), ("sbin/e2fsck", 0o100755, E2FSCK.read_bytes())])
 
 
 @pytest.fixture
 def boot_with_e2fsck(network, initrd_with_e2fsck):
-    guests = []
-
-    def start(append):
-        guests.append(lab.Guest(network, initrd=initrd_with_e2fsck, append=f"{append} {roots.IP}"))
-        return guests[-1]
-
-    yield start
-    for guest in guests:
-        guest.close()
+    with lab.booting(network, initrd_with_e2fsck) as start:
+        yield lambda append: start(f"{append} {roots.IP}")
 
 
 def has_errors(image):

@@ -95,10 +95,9 @@ def test_root_that_does_not_answer_while_it_is_looked_at_is_waited_for_in_words(
         network, initrd, images, images_server, tmp_path):
     """Between the steps mount and switch, where a shell stands that leaves after some seconds."""
     roots.debugfs(images["root"], "mkdir /etc") # whose block nobody has read by then
-    first = initrd.read_bytes()
-    (tmp_path / "initrd").write_bytes(first + b"\0" * (-len(first) % 4) + lab.cpio_archive(
-        [("etc/profile", 0o100644, b"sleep 5; exit\n")]))
-    guest = lab.Guest(network, initrd=tmp_path / "initrd", append=f"root={URI} {IP} rd.break=switch")
+    longer = lab.add_to_initrd(initrd, tmp_path / "initrd",
+                               [("etc/profile", 0o100644, b"sleep 5; exit\n")])
+    guest = lab.Guest(network, initrd=longer, append=f"root={URI} {IP} rd.break=switch")
     try:
         guest.wait_log('a shell before the step "switch"', 30)
         images_server.kill()

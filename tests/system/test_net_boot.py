@@ -377,41 +377,40 @@ def test_what_ipappend_1_gives_is_asked_for_and_a_host_name_is_told(boot, images
     assert told == [b"pc-55".hex()] * 4
 
 
-def test_vlan_has_the_address_and_is_kept_with_the_card_below_it(
-        boot, network, images_server, serve):
-    trunk = vlan.Trunk(network, "tap0", "tap5", 5, VLAN_SERVER)
+@pytest.fixture
+def trunk(network, serve):
+    """A VLAN beside the network, with a DHCP server in it."""
+    made = vlan.Trunk(network, "tap0", "tap5", 5, VLAN_SERVER)
     serve("tap5", VLAN_GUEST, VLAN_SERVER, options=router(VLAN_SERVER))
-    try:
-        guest = boot(f"root={URI} vlan=vlan5:vec0")
-        guest.wait_ready()
-        assert f"vlan5 has address {VLAN_GUEST} (DHCP)" in guest.log()
-        assert "inet " not in guest.run("ip -4 addr show vec0")
-        guest.run("ip link set vec0 down")
-        guest.wait_log("took from vlan5 what a root hangs on: link", 15)
-        assert flags(guest, "vec0") & 1 == 1
-        lab.wait_until(lambda: "default via" in guest.run("ip route"), 5, "the route")
-        guest.run("dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct")
-        text = guest.run("cat /run/systemd/network/00-nbdroot.network")
-        assert "Name=vlan5\nType=vlan\n" in text
-        text = guest.run("cat /run/systemd/network/00-nbdroot-vec0.network")
-        assert f"MACAddress={lab.GUEST_MAC}\nType=ether\n" in text and "DNS=" not in text
-        manager = guest.run("cat /run/NetworkManager/conf.d/00-nbdroot.conf")
-        assert f"match-device=mac:{lab.GUEST_MAC},interface-name:vlan5\n" in manager
-        assert not guest.io_errors()
-    finally:
-        trunk.close()
+    yield made
+    made.close()
+
+
+def test_vlan_has_the_address_and_is_kept_with_the_card_below_it(
+        boot, images_server, trunk):
+    guest = boot(f"root={URI} vlan=vlan5:vec0")
+    guest.wait_ready()
+    assert f"vlan5 has address {VLAN_GUEST} (DHCP)" in guest.log()
+    assert "inet " not in guest.run("ip -4 addr show vec0")
+    guest.run("ip link set vec0 down")
+    guest.wait_log("took from vlan5 what a root hangs on: link", 15)
+    assert flags(guest, "vec0") & 1 == 1
+    lab.wait_until(lambda: "default via" in guest.run("ip route"), 5, "the route")
+    guest.run("dd if=/dev/nbd0 of=/dev/null bs=4096 count=1 iflag=direct")
+    text = guest.run("cat /run/systemd/network/00-nbdroot.network")
+    assert "Name=vlan5\nType=vlan\n" in text
+    text = guest.run("cat /run/systemd/network/00-nbdroot-vec0.network")
+    assert f"MACAddress={lab.GUEST_MAC}\nType=ether\n" in text and "DNS=" not in text
+    manager = guest.run("cat /run/NetworkManager/conf.d/00-nbdroot.conf")
+    assert f"match-device=mac:{lab.GUEST_MAC},interface-name:vlan5\n" in manager
+    assert not guest.io_errors()
 
 
 def test_vlan_goes_on_the_card_that_is_up_when_nobody_names_one(
-        boot, network, images_server, serve):
-    trunk = vlan.Trunk(network, "tap0", "tap5", 5, VLAN_SERVER)
-    serve("tap5", VLAN_GUEST, VLAN_SERVER, options=router(VLAN_SERVER))
-    try:
-        guest = boot(f"root={URI} {STATIC} vlan=vlan5:BOOTIF ip=vlan5:dhcp bootdev=vec0")
-        guest.wait_ready()
-        guest.wait_log(f"vlan5 has address {VLAN_GUEST} (DHCP)", 5)
-    finally:
-        trunk.close()
+        boot, images_server, trunk):
+    guest = boot(f"root={URI} {STATIC} vlan=vlan5:BOOTIF ip=vlan5:dhcp bootdev=vec0")
+    guest.wait_ready()
+    guest.wait_log(f"vlan5 has address {VLAN_GUEST} (DHCP)", 5)
 
 
 def test_vlan_that_cannot_be_made_gets_last_words(boot, network, second_tap):

@@ -230,20 +230,12 @@ ROUTER = """if True:
 def boot_ipv6(network, tmp_path_factory):
     """With a router that gives addresses; UML's IPv6 is a module, which a file of ours has loaded."""
     initrd = nfs.make_initrd(tmp_path_factory.mktemp("ipv6"), "nfsv3,nfsv4,ipv6")
-    first = initrd.read_bytes()
-    initrd.write_bytes(first + b"\0" * (-len(first) % 4) + lab.cpio_archive(
-        [("etc/modprobe.d", 0o040755), ("etc/modprobe.d/ipv6.conf", 0o100644, b"softdep nfs pre: ipv6\n")]))
+    lab.add_to_initrd(initrd, initrd, [
+        ("etc/modprobe.d", 0o040755), ("etc/modprobe.d/ipv6.conf", 0o100644, b"softdep nfs pre: ipv6\n")])
     network.run("ip", "addr", "add", f"{SERVER_V6}/64", "dev", "tap0", "nodad")
     router = subprocess.Popen(network.inside("/usr/bin/python3", "-c", ROUTER))
-    guests = []
-
-    def start(append):
-        guests.append(lab.Guest(network, initrd=initrd, append=append))
-        return guests[-1]
-
-    yield start
-    for guest in guests:
-        guest.close()
+    with lab.booting(network, initrd) as start:
+        yield start
     lab.end(router)
 
 
