@@ -2,17 +2,13 @@
 /* See ask.h. */
 #include "ask.h"
 #include "boot.h"
-#include "proc.h"
 #include "wait.h"
 
-#include "base/clock.h"
 #include "base/fd.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-
-enum { LOOK_MS = 1000 };
 
 static int make_folders(const char *path)
 {
@@ -74,7 +70,6 @@ int ask(enum ask_question q, const char *path, char real[static PATH_MAX])
 		char real[PATH_MAX];
 	} reply = { .result = -EIO };
 	int ends[2], status, r;
-	struct wait w;
 	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC) != 0)
@@ -95,10 +90,8 @@ int ask(enum ask_question q, const char *path, char real[static PATH_MAX])
 	}
 	close(ends[1]);
 	/* What it says fits into the pipe: it can end before it is heard. */
-	wait_start(&w);
-	while ((r = proc_wait(pid, clock_now_ns() + LOOK_MS * CLOCK_NS_PER_MS, &status)) ==
-	       -ETIMEDOUT)
-		wait_say(&w, "root", "the root's file system", path, "is its server there?");
+	r = wait_for_process(pid, &status, "root", "the root's file system", path,
+			     "is its server there?");
 	if (r == 0)
 		r = fd_read_all(ends[0], &reply, sizeof(reply));
 	close(ends[0]);

@@ -5,7 +5,6 @@
 #include "proc.h"
 #include "wait.h"
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -17,7 +16,6 @@
 #define E2FSCK "/sbin/e2fsck"
 
 enum {
-	LOOK_MS = 1000,
 	LINES_MAX = 20, /* of what e2fsck says: the rest is more of the same */
 	TEXT_MAX = 8192,
 };
@@ -53,7 +51,6 @@ static int run(const char *device, enum fsck_plan plan, char last[static LASTWOR
 {
 	const char *argv[] = { "e2fsck", plan == FSCK_FORCE ? "-fp" : "-p", device, NULL };
 	_cleanup_close_ int out = memfd_create("e2fsck", MFD_CLOEXEC);
-	struct wait w;
 	int status = 0, r;
 	pid_t pid;
 
@@ -63,10 +60,7 @@ static int run(const char *device, enum fsck_plan plan, char last[static LASTWOR
 			 &(struct proc_options){ .stdout_fd = out, .stderr_fd = out });
 	if (pid < 0)
 		return (int)pid;
-	wait_start(&w);
-	while ((r = proc_wait(pid, clock_now_ns() + LOOK_MS * CLOCK_NS_PER_MS, &status)) ==
-	       -ETIMEDOUT)
-		wait_say(&w, device, "e2fsck", "at work", NULL);
+	r = wait_for_process(pid, &status, device, "e2fsck", "at work", NULL);
 	tell(device, out, last);
 	if (r < 0)
 		return r;

@@ -73,20 +73,20 @@ static void machine_mac(const struct boot *b, char out[static 18])
 {
 	struct net_card cards[NET_CARDS_MAX];
 	struct machine_id_card own[NET_CARDS_MAX];
-	const struct machine_id_card *chosen;
 	const uint8_t *mac = b->cmdline.bootif;
-	size_t count = net_card_scan(cards), own_count = 0;
 
-	*out = '\0';
-	for (size_t i = 0; i < count; i++) {
-		if (!net_card_own_mac(cards[i].name, own[own_count].mac))
-			continue;
-		own[own_count++].is_usb = net_card_is_usb(cards[i].name);
-	}
-	chosen = machine_id_choose(own, own_count);
 	if (!b->cmdline.has_bootif) {
-		if (chosen == NULL)
+		size_t count = net_card_scan(cards), own_count = 0;
+		const struct machine_id_card *chosen;
+
+		for (size_t i = 0; i < count; i++)
+			if (net_card_own_mac(cards[i].name, own[own_count].mac))
+				own[own_count++].is_usb = net_card_is_usb(cards[i].name);
+		chosen = machine_id_choose(own, own_count);
+		if (chosen == NULL) {
+			*out = '\0';
 			return;
+		}
 		mac = chosen->mac;
 	}
 	snprintf(out, 18, "%02x-%02x-%02x-%02x-%02x-%02x", mac[0], mac[1], mac[2], mac[3], mac[4],

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See wait.h. */
 #include "wait.h"
+#include "proc.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 
 static const unsigned int said_at_s[] = { 3, 10, 30, 60 };
-enum { AGAIN_S = 60 };
+enum {
+	AGAIN_S = 60,
+	LOOK_MS = 1000, /* whether a process has ended */
+};
 
 void wait_start(struct wait *w)
 {
@@ -44,4 +48,17 @@ void wait_say(struct wait *w, const char *subject, const char *what, const char 
 	log_line(seconds >= AGAIN_S ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN,
 		 "%s: waiting for %s, %s, %u s%s%s%s", subject, what, state, seconds,
 		 hint != NULL ? " (" : "", hint != NULL ? hint : "", hint != NULL ? ")" : "");
+}
+
+int wait_for_process(pid_t pid, int *status, const char *subject, const char *what,
+		     const char *state, const char *hint)
+{
+	struct wait w;
+	int r;
+
+	wait_start(&w);
+	while ((r = proc_wait(pid, clock_now_ns() + LOOK_MS * CLOCK_NS_PER_MS, status)) ==
+	       -ETIMEDOUT)
+		wait_say(&w, subject, what, state, hint);
+	return r;
 }

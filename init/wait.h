@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct wait {
 	uint64_t since_ns, next_ns;
@@ -33,5 +34,9 @@ bool wait_is_due(const struct wait *w);
  */
 void wait_say(struct wait *w, const char *subject, const char *what, const char *state,
 	      const char *hint);
+
+/* Until pid has ended, in these words. 0 with *status as of waitpid(2), or -ECHILD. */
+int wait_for_process(pid_t pid, int *status, const char *subject, const char *what,
+		     const char *state, const char *hint) _must_check_;
 
 #endif
